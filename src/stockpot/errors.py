@@ -1,0 +1,59 @@
+"""Everything that can go wrong, as one tree.
+
+::
+
+    StockpotError                 a sentence: what happened, with which value, what to do about it
+    ├── WrongUse                  the call cannot mean anything here (the shells exit with 2)
+    │   ├── ProjectError          the folder is not a project, or not yet
+    │   └── RecipeError           a recipe's field has a value that cannot be carried out
+    ├── PhotoError                the photos do not allow what was asked
+    │   └── UnreadablePhoto       one file is not a picture that can be decoded
+    ├── WeightsError              pretrained weights cannot be had, or are not what they should be
+    ├── ModelError                a model file cannot be read, or differs from what was saved
+    ├── Busy                      another process is writing to the project
+    └── FolderError               a folder cannot be written (read-only, full disk)
+"""
+
+
+class StockpotError(Exception):
+    """Base of every error raised on purpose; its text is one line with a remedy."""
+
+    exit_code = 1
+
+
+class WrongUse(StockpotError):
+    """The call cannot mean anything here."""
+
+    exit_code = 2
+
+
+class ProjectError(WrongUse):
+    """The folder is not a project, or not yet."""
+
+
+class RecipeError(WrongUse):
+    """A recipe's field has a value that cannot be carried out."""
+
+
+class PhotoError(StockpotError):
+    """The photos do not allow what was asked."""
+
+
+class UnreadablePhoto(PhotoError):
+    """One file is not a picture that can be decoded."""
+
+
+class WeightsError(StockpotError):
+    """Pretrained weights cannot be had, or are not what they should be."""
+
+
+class ModelError(StockpotError):
+    """A model file cannot be read, or differs from what was saved."""
+
+
+class Busy(StockpotError):
+    """Another process is writing to the project."""
+
+
+class FolderError(StockpotError):
+    """A folder cannot be written: it is read-only, or the disk is full."""

@@ -1,0 +1,53 @@
+"""Backbone + GAP + head as one torch network.
+
+`N` photos, `S` input size, `C` channels, `h`, `w` cells of a feature map, `K` classes.
+"""
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from stockpot.backbones.backbone import Backbone
+
+
+class Classifier(nn.Module):
+    """A backbone, global average pooling, and a linear head.
+
+    BatchNorm stays in inference mode whatever mode the classifier is put into: running mean and variance are
+    used and never updated. Gamma and beta may still learn.
+    """
+
+    def __init__(self, backbone: Backbone, num_classes: int, seed: int = 0) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = new_head(backbone.num_features, num_classes, seed)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return logits `(N, K)` of pixels `(N, S, S, 3)` in 0..255."""
+        return self.head(self.backbone(pixels).mean(dim=(2, 3)))  # type: ignore[no-any-return]
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all modules but BatchNorm, which stays in inference mode."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+        return self
+
+    def freeze_backbone(self) -> Self:
+        """Let only the head learn."""
+        self.backbone.requires_grad_(False)
+        return self
+
+
+def new_head(num_features: int, num_classes: int, seed: int) -> nn.Linear:
+    """Return an untrained last layer whose weights depend on the seed alone."""
+    head = nn.Linear(num_features, num_classes)
+    bound = num_features**-0.5
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        head.weight.uniform_(-bound, bound, generator=generator)
+        head.bias.zero_()
+    return head

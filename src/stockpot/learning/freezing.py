@@ -1,0 +1,49 @@
+"""The freeze audit: what a training left as it was, bit by bit, and what it changed."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stockpot.learning.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class FreezeAudit:
+    """What a training left as it was, bit by bit, and what it changed."""
+
+    frozen_parameters: int  # numbers that were not to learn
+    frozen_changed: int  # tensors among them that changed all the same: must be 0
+    trained_parameters: int  # numbers that were to learn
+    trained_unchanged: int  # tensors among them that did not change: must be 0
+    batch_norms: int  # layers
+    statistics_changed: int  # running means, variances and counters that moved: must be 0
+
+    @property
+    def passed(self) -> bool:
+        """Tell whether exactly what was to learn has changed."""
+        return not (self.frozen_changed or self.trained_unchanged or self.statistics_changed)
+
+
+def snapshot(classifier: "Classifier") -> "dict[str, Tensor]":
+    """Return a copy of every parameter and buffer."""
+    return {name: tensor.detach().clone() for name, tensor in classifier.state_dict().items()}
+
+
+def audit_freeze(before: "dict[str, Tensor]", classifier: "Classifier") -> FreezeAudit:
+    """Compare a classifier with its `snapshot` from before the training, bit by bit."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    after = classifier.state_dict()
+    same = {name: before[name].equal(after[name]) for name in before}
+    learns = {name: parameter.requires_grad for name, parameter in classifier.named_parameters()}
+    statistics = [name for name in before if name not in learns]
+    return FreezeAudit(
+        frozen_parameters=sum(before[name].numel() for name, learn in learns.items() if not learn),
+        frozen_changed=sum(not same[name] for name, learn in learns.items() if not learn),
+        trained_parameters=sum(before[name].numel() for name, learn in learns.items() if learn),
+        trained_unchanged=sum(same[name] for name, learn in learns.items() if learn),
+        batch_norms=sum(isinstance(module, _BatchNorm) for module in classifier.modules()),
+        statistics_changed=sum(not same[name] for name in statistics),
+    )

@@ -1,0 +1,122 @@
+"""Opening what a MODEL argument means, and using it: predict, evaluate."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from stockpot import project as disk
+from stockpot.errors import PhotoError
+from stockpot.learning.evaluation import Evaluation, evaluate_logits
+from stockpot.learning.runs import Run, find_model
+from stockpot.model.engine import Engine, load_engine
+from stockpot.model.model_file import ModelFile, read_model
+from stockpot.model.prediction import Prediction, Predictor
+from stockpot.photos.index import Index, index_folder
+from stockpot.progress import Progress, silent
+
+Place = Path | str | Run
+
+
+def load_model(place: Place, progress: Progress = silent) -> Predictor:
+    """Return a model, ready to run.
+
+    Args:
+        place: a run, its folder, a model file, or a project (its run with the lowest validation loss).
+        progress: told if the backbone has to be exported first.
+
+    Raises:
+        ModelError: there is no model, or it is damaged.
+    """
+    path = place.model_path if isinstance(place, Run) else find_model(Path(place))
+    model = read_model(path)
+    return Predictor(model, model_engine(model, progress))
+
+
+def model_engine(model: ModelFile, progress: Progress = silent) -> Engine:
+    """Return the engine of a model's backbone; torch is imported only if its graph is not cached."""
+    graph = _graphs(model) / f"{model.key}.onnx"
+    if not graph.exists():
+        from stockpot.backbones.backbone import read_model_backbone
+        from stockpot.backbones.graph import ensure_graph
+
+        ensure_graph(graph.parent, model.key, lambda: read_model_backbone(model), progress)
+    return load_engine(graph)
+
+
+def _graphs(model: ModelFile) -> Path:
+    """Return where the graph is kept: in the model's project, or in the platform's cache."""
+    project = disk.Project(model.path.absolute().parents[2])
+    if project.photos.is_dir() and project.runs in model.path.absolute().parents:
+        return project.graphs
+    return disk.user_cache() / "graphs"
+
+
+def predict(place: Place, paths: Iterable[Path | str], progress: Progress = silent) -> Iterator[Prediction]:
+    """Yield what a model says of files, in their order.
+
+    Args:
+        place: what `load_model` takes.
+        paths: image files; a folder stands for all visible files below it.
+        progress: told after every file.
+
+    Raises:
+        ModelError: there is no model, or it is damaged.
+        PhotoError: a path does not exist.
+    """
+    files = _files(paths)
+    predictor = load_model(place, progress)
+    for done, prediction in enumerate(predictor.predict(files), 1):
+        progress("predicting", done, len(files))
+        yield prediction
+
+
+def _files(paths: Iterable[Path | str]) -> list[Path]:
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            below = sorted(file for file in path.rglob("*") if file.is_file())
+            files += [file for file in below if not _hidden_below(path, file)]
+        elif path.exists():
+            files.append(path)
+        else:
+            raise PhotoError(f"There is no file {path}: check the name.")
+    if not files:
+        raise PhotoError("No files to predict: give image files, or a folder that holds some.")
+    return files
+
+
+def _hidden_below(root: Path, file: Path) -> bool:
+    return any(disk.is_hidden(part) for part in file.relative_to(root).parts)
+
+
+def evaluate(place: Place, folder: Path | str, progress: Progress = silent) -> tuple[Evaluation, Index]:
+    """Return how good a model is on a tree of class folders, and what was in the tree.
+
+    Args:
+        place: what `load_model` takes.
+        folder: one folder of photos a class, named as the model's classes.
+        progress: told after every photo.
+
+    Raises:
+        ModelError: there is no model, or it is damaged.
+        PhotoError: no such folder, no readable photo, or a class that the model does not know.
+    """
+    predictor = load_model(place, progress)
+    names = predictor.model.class_names
+    index = index_folder(Path(folder), progress)
+    if unknown := sorted({photo.label for photo in index.photos} - set(names)):
+        raise PhotoError(
+            f"{folder} has a class {unknown[0]!r} that the model does not know; it knows {', '.join(names)}: "
+            f"rename the folder or take it out."
+        )
+    rows = []
+    for photo, (_, answer) in zip(
+        index.photos, predictor.stream(photo.path for photo in index.photos), strict=True
+    ):
+        if isinstance(answer, PhotoError):
+            raise PhotoError(f"{photo.path} {answer}: it changed while it was read; run the command again.")
+        rows.append(answer)
+        progress("evaluating", len(rows), len(index.photos))
+    truth = np.array([names.index(photo.label) for photo in index.photos])
+    return evaluate_logits(np.stack(rows), truth, names), index

@@ -1,0 +1,47 @@
+"""Every choice that defines a training, as one flat value."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from stockpot.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every choice that defines a training."""
+
+    backbone: str = "xception"  # the pretrained feature extractor
+    start: str = "imagenet"  # where its weights come from: a name or a file
+    image_size: int = 256  # pixels on each side of what the network receives
+    resize: Literal["squash", "crop", "pad"] = "squash"  # photos that are not square
+    epochs: int = 30  # passes over the training photos
+    batch_size: int = 32  # photos a step
+    learning_rate: float = 1e-3  # at the first step; falls to zero along half a cosine
+    weight_decay: float = 1e-2  # AdamW's, decoupled
+    seed: int = 0  # of the new head and the order of photos
+
+    def __post_init__(self) -> None:
+        positive = ("image_size", "epochs", "batch_size", "learning_rate")
+        wrong = [f"{name} is {getattr(self, name)}" for name in positive if not getattr(self, name) > 0]
+        if wrong:
+            raise RecipeError(f"{' and '.join(wrong)}; expected more than 0.")
+        if self.weight_decay < 0:
+            raise RecipeError(f"weight_decay is {self.weight_decay}; expected 0 or more.")
+        if self.resize not in ("squash", "crop", "pad"):
+            raise RecipeError(f"resize is {self.resize!r}; expected squash, crop or pad.")
+
+    @classmethod
+    def linear_probe(cls, backbone: str = "xception", **changes: Any) -> "Recipe":
+        """Return the recipe that trains a new head on a frozen backbone.
+
+        Raises:
+            RecipeError: an unknown field, or a value that cannot be carried out.
+        """
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(changes) - known):
+            raise RecipeError(f"A recipe has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
+        return cls(backbone=backbone, **changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the recipe as JSON holds it."""
+        return asdict(self)

@@ -1,0 +1,133 @@
+"""A run: one executed recipe with history, evaluation and weights, as its folder holds it."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stockpot import project as disk
+from stockpot.errors import ModelError, RecipeError
+from stockpot.learning.evaluation import Evaluation, from_json
+from stockpot.learning.freezing import FreezeAudit
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Figures after one pass over the training photos, measured in inference mode on both sides."""
+
+    number: int  # from 1
+    training_loss: float  # mean cross-entropy, nats
+    training_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    learning_rate: float  # of the epoch's last step
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Largest differences found while the run was saved."""
+
+    cached_features: float  # logits: cached features against the whole torch network
+    reloaded_logits: float  # logits: the model in memory against the file read again
+    reloaded_maps: float  # feature maps: likewise
+    map_identity: float  # |mean(cam) + bias - logit| over all validation photos and classes
+
+
+@dataclass(frozen=True)
+class Run:
+    """One executed recipe."""
+
+    name: str
+    folder: Path
+    recipe: dict[str, Any]
+    split_fingerprint: str
+    history: tuple[Epoch, ...]
+    evaluation: Evaluation  # on the validation photos
+    audit: FreezeAudit
+    checks: Checks
+    seconds: dict[str, float] = field(default_factory=dict)  # by stage
+
+    @property
+    def model_path(self) -> Path:
+        """The run's model, one portable file."""
+        return self.folder / "model.safetensors"
+
+
+def read_run(folder: Path) -> Run | None:
+    """Return the run in a folder, or None where it was not completed."""
+    result = disk.read_json(folder / "evaluation.json")
+    if result is None:
+        return None
+    return Run(
+        name=folder.name,
+        folder=folder,
+        recipe=disk.read_json(folder / "recipe.json"),
+        split_fingerprint=result["split_fingerprint"],
+        history=tuple(Epoch(**row) for row in disk.read_lines(folder / "history.jsonl")),
+        evaluation=from_json(result["validation"]),
+        audit=FreezeAudit(**result["freeze_audit"]),
+        checks=Checks(**result["checks"]),
+        seconds=result["seconds"],
+    )
+
+
+def read_runs(project: disk.Project) -> list[Run]:
+    """Return the completed runs of a project, in the order of their names."""
+    if not project.runs.is_dir():
+        return []
+    runs = (read_run(folder) for folder in disk.visible(project.runs) if folder.is_dir())
+    return [run for run in runs if run is not None]
+
+
+def find_run(
+    project: disk.Project, recipe: dict[str, Any], split_fingerprint: str, name: str | None = None
+) -> Run | None:
+    """Return the completed run of a recipe on a split, or None; `name` narrows it to one."""
+    for run in read_runs(project):
+        same = run.recipe == recipe and run.split_fingerprint == split_fingerprint
+        if same and name in (None, run.name):
+            return run
+    return None
+
+
+def run_folder(project: disk.Project, recipe: dict[str, Any], name: str | None) -> Path:
+    """Return the folder that a new run of a recipe goes to.
+
+    A run of the same recipe on an older split is replaced; one of another recipe never is.
+
+    Raises:
+        RecipeError: the name is not a file name, or belongs to a run of another recipe.
+    """
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        raise RecipeError(f"{name!r} cannot name a run: use letters, digits, '-', '_' and '.'.")
+    taken = {run.name: run.recipe for run in read_runs(project)}
+    if name is not None:
+        if taken.get(name, recipe) != recipe:
+            raise RecipeError(
+                f"A run {name!r} with another recipe exists: give another --name or delete {project.runs / name}."
+            )
+        return project.runs / name
+    names = ["probe", *(f"probe-{number}" for number in range(2, len(taken) + 2))]
+    return project.runs / next(name for name in names if taken.get(name, recipe) == recipe)
+
+
+def find_model(place: Path) -> Path:
+    """Return the model file that a run folder, a model file or a project means.
+
+    Of a project's runs it is the one with the lowest validation loss.
+
+    Raises:
+        ModelError: there is none; says what to do.
+    """
+    if place.is_file():
+        return place
+    if (place / "model.safetensors").is_file():
+        return place / "model.safetensors"
+    if (place / "photos").is_dir():
+        if runs := read_runs(disk.Project(place)):
+            return min(runs, key=lambda run: run.evaluation.loss).model_path
+        raise ModelError(f"{place} has no completed run: stockpot study {place}")
+    raise ModelError(
+        f"{place} is no model: give a model.safetensors file, a run's folder, or a project with a completed run."
+    )

@@ -1,0 +1,61 @@
+"""ONNX Runtime as the engine of every forward pass that needs no gradient; torch is not imported.
+
+A backbone's graph takes photos as they are after resizing and does the normalization itself. `N` photos, `S`
+input size, `C` channels, `h`, `w` cells of a feature map.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockpot.errors import ModelError
+
+BATCH_SIZE = 8  # results do not depend on it; larger ones only need more memory
+
+
+def available_threads() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A backbone, ready to run."""
+
+    session: Any  # onnxruntime.InferenceSession
+    num_features: int  # C
+    cells: tuple[int, int]  # h, w
+
+    def run(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return pooled features `(N, C)` and feature maps `(N, C, h, w)` of `(N, S, S, 3)` pixels."""
+        features, maps = self.session.run(["features", "maps"], {"pixels": pixels})
+        return features, maps
+
+
+def load_engine(graph: Path, threads: int | None = None) -> Engine:
+    """Load a graph that `backbones.graph` wrote.
+
+    Args:
+        graph: an ONNX file.
+        threads: processors to use; all that this process may use by default.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or available_threads()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - onnxruntime raises its own classes, all of them here
+        raise ModelError(f"{graph} cannot be loaded ({str(error).splitlines()[0]}): delete it.") from None
+    channels, height, width = session.get_outputs()[1].shape[1:]
+    return Engine(session, channels, (height, width))

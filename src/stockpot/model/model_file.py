@@ -1,0 +1,133 @@
+"""`model.safetensors`: one file with everything that is needed to predict and to explain. No pickle.
+
+Tensors are named `backbone.*`, `head.weight` `(K, C)` and `head.bias` `(K,)`; the metadata holds one JSON text.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from stockpot.errors import ModelError
+from stockpot.photos.preprocessing import Preprocessing, from_json
+from stockpot.project import replacing
+
+FORMAT = 1
+_KEY = "stockpot"
+
+Tensors = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """What a model file says, without the backbone's weights."""
+
+    path: Path
+    class_names: tuple[str, ...]
+    backbone: str  # name of the architecture
+    fingerprint: str  # of the backbone's weights
+    preprocessing: Preprocessing
+    recipe: dict[str, Any]
+    metrics: dict[str, Any]  # accuracy and loss with n
+    attribution: str  # where the backbone's weights came from
+    weight: NDArray[np.float32]  # (K, C)
+    bias: NDArray[np.float32]  # (K,)
+
+    @property
+    def key(self) -> str:
+        """What feature maps of a photo depend on: the backbone's weights and the preprocessing."""
+        return f"{self.fingerprint}-{self.preprocessing.fingerprint}"
+
+
+def write_model(model: ModelFile, backbone: Tensors) -> None:
+    """Write a model as one file, as one step.
+
+    Args:
+        model: everything but the backbone's weights; its `path` says where.
+        backbone: the backbone's weights by name.
+
+    Raises:
+        FolderError: the place cannot be written.
+    """
+    metadata = {
+        "format": FORMAT,
+        "class_names": model.class_names,
+        "backbone": model.backbone,
+        "fingerprint": model.fingerprint,
+        "preprocessing": asdict(model.preprocessing),
+        "recipe": model.recipe,
+        "metrics": model.metrics,
+        "attribution": model.attribution,
+    }
+    tensors = {f"backbone.{name}": np.ascontiguousarray(value) for name, value in backbone.items()}
+    tensors |= {"head.weight": model.weight, "head.bias": model.bias}
+    with replacing(model.path) as temporary:
+        save_file(tensors, temporary, {_KEY: json.dumps(metadata)})
+
+
+def read_model(path: Path) -> ModelFile:
+    """Read a model file without its backbone; nothing in it is run.
+
+    Raises:
+        ModelError: the file is no model of ours, damaged, or newer than this program.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = json.loads((file.metadata() or {})[_KEY])
+            if metadata["format"] > FORMAT:
+                raise ModelError(
+                    f"{path} has format {metadata['format']}, this stockpot reads up to {FORMAT}: "
+                    f"pip install --upgrade stockpot"
+                )
+            model = ModelFile(
+                path=path,
+                class_names=tuple(metadata["class_names"]),
+                backbone=metadata["backbone"],
+                fingerprint=metadata["fingerprint"],
+                preprocessing=from_json(metadata["preprocessing"]),
+                recipe=metadata["recipe"],
+                metrics=metadata["metrics"],
+                attribution=metadata["attribution"],
+                weight=file.get_tensor("head.weight"),
+                bias=file.get_tensor("head.bias"),
+            )
+    except FileNotFoundError:
+        raise ModelError(f"There is no model file {path}: train one, or give another path.") from None
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{path} is not a stockpot model or is damaged ({_reason(error)}): train again or copy it anew."
+        ) from None
+    _check_shapes(model)
+    return model
+
+
+def read_backbone(path: Path) -> Tensors:
+    """Return the backbone's weights in a model file, by name.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = [name for name in file.keys() if name.startswith("backbone.")]  # noqa: SIM118
+            return {name.removeprefix("backbone."): file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is damaged ({_reason(error)}): train again or copy it anew.") from None
+
+
+def _check_shapes(model: ModelFile) -> None:
+    classes = len(model.class_names)
+    if model.weight.ndim != 2 or len(model.weight) != classes or model.bias.shape != (classes,):
+        raise ModelError(
+            f"{model.path} names {classes} classes, but its head has weights {model.weight.shape} and "
+            f"bias {model.bias.shape}: train again or copy it anew."
+        )
+
+
+def _reason(error: Exception) -> str:
+    return f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]

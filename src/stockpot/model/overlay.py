@@ -1,0 +1,67 @@
+"""A class activation map painted on its photo: one diverging scale, zero in the middle, a legend.
+
+Orange speaks for the class, purple against it (the two ends that people with any color vision tell apart), and
+where there is no evidence the gray photo stays as it is.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from stockpot.photos.preprocessing import Box
+
+FOR = (230, 97, 1)
+AGAINST = (94, 60, 153)
+_STRONGEST = 0.8  # opacity where the evidence reaches the end of the scale
+
+Cam = NDArray[np.float32]
+
+
+def common_scale(cams: list[Cam]) -> float:
+    """Return one end of the scale for several maps: what 99.5 % of their cells stay within."""
+    values = np.concatenate([np.abs(cam).ravel() for cam in cams]) if cams else np.ones(1)
+    return float(np.quantile(values, 0.995)) or 1.0
+
+
+def paint(photo: Image.Image, cam: Cam, scale: float, box: Box | None = None) -> Image.Image:
+    """Return the photo in gray with the map in color on it.
+
+    Args:
+        photo: RGB, any size.
+        cam: `(h, w)`, signed, in logit units.
+        scale: the value where the color is strongest, in the same units; positive.
+        box: the part of the photo that the map covers, in pixels of this photo (all of it by default).
+
+    Returns:
+        An RGB image of the photo's size.
+    """
+    value = np.clip(_on_photo(cam, photo.size, box) / scale, -1, 1)[..., None]  # (H, W, 1)
+    gray = np.asarray(photo.convert("L"), dtype=np.float32)[..., None]
+    color = np.where(value > 0, np.float32(FOR), np.float32(AGAINST))  # (H, W, 3)
+    opacity = np.abs(value) * _STRONGEST
+    return Image.fromarray((gray * (1 - opacity) + color * opacity).round().astype(np.uint8))
+
+
+def _on_photo(cam: Cam, size: tuple[int, int], box: Box | None) -> Cam:
+    """Return the map enlarged over `box` of a photo of `size`: `(H, W)`; 0 where it does not reach."""
+    left, top, right, bottom = (round(edge) for edge in box or (0, 0, *size))
+    enlarged = Image.fromarray(cam.astype(np.float32)).resize(
+        (right - left, bottom - top), Image.Resampling.BILINEAR
+    )
+    canvas = Image.new("F", size, 0.0)
+    canvas.paste(enlarged, (left, top))
+    return np.asarray(canvas)
+
+
+def legend(scale: float, width: int = 320) -> Image.Image:
+    """Return the scale as a picture: purple to orange over gray, with its ends and zero in logit units."""
+    bar, text = 16, 18
+    ramp = np.tile(np.linspace(-scale, scale, width, dtype=np.float32), (bar, 1))
+    picture = Image.new("RGB", (width, bar + text), "white")
+    picture.paste(paint(Image.new("RGB", (width, bar), (128, 128, 128)), ramp, scale))
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(size=13)
+    for x, value, anchor in ((2, -scale, "lt"), (width / 2, 0.0, "mt"), (width - 2, scale, "rt")):
+        label = "0" if value == 0 else f"{value:+.1f}"
+        draw.text((x, bar + 3), label, fill="black", font=font, anchor=anchor)
+    return picture

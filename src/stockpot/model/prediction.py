@@ -1,0 +1,84 @@
+"""A model file and an engine together: photos in, one prediction a photo out, in order.
+
+`N` photos, `K` classes, `C` channels, `h`, `w` cells of a feature map.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockpot.errors import UnreadablePhoto
+from stockpot.model.engine import BATCH_SIZE, Engine
+from stockpot.model.model_file import ModelFile
+from stockpot.photos.preprocessing import Pixels, stream_prepared
+
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one file; `label` is empty and `error` says why where it cannot be decoded."""
+
+    path: Path
+    label: str
+    probability: float  # of `label`
+    probabilities: tuple[float, ...]  # in the order of class_names
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A finished model, ready to run."""
+
+    model: ModelFile
+    engine: Engine
+
+    def logits(self, features: NDArray[np.float32]) -> Logits:
+        """Return `(N, K)` logits of `(N, C)` pooled features."""
+        return features @ self.model.weight.T + self.model.bias
+
+    def predict(self, paths: Iterable[Path]) -> Iterator[Prediction]:
+        """Yield a prediction for every path, in order; a bad file becomes one with an `error`."""
+        for path, answer in self.stream(paths):
+            if isinstance(answer, UnreadablePhoto):
+                yield Prediction(path, "", 0.0, (), str(answer))
+                continue
+            probabilities = softmax(answer)
+            best = int(probabilities.argmax())
+            yield Prediction(
+                path,
+                self.model.class_names[best],
+                float(probabilities[best]),
+                tuple(map(float, probabilities)),
+            )
+
+    def stream(self, paths: Iterable[Path]) -> Iterator[tuple[Path, Logits | UnreadablePhoto]]:
+        """Yield the logits `(K,)` of every path, in order, or why there are none."""
+        for batch in batches(paths, self):
+            pixels = [answer for _, answer in batch if not isinstance(answer, UnreadablePhoto)]
+            logits = iter(self.logits(self.engine.run(np.stack(pixels))[0]) if pixels else ())
+            for path, answer in batch:
+                yield path, answer if isinstance(answer, UnreadablePhoto) else next(logits)
+
+
+def batches(
+    paths: Iterable[Path], predictor: Predictor
+) -> Iterator[list[tuple[Path, Pixels | UnreadablePhoto]]]:
+    """Yield prepared photos, `BATCH_SIZE` at a time."""
+    batch = []
+    for pair in stream_prepared(paths, predictor.model.preprocessing):
+        batch.append(pair)
+        if len(batch) == BATCH_SIZE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def softmax(logits: Logits) -> NDArray[np.float32]:
+    """Return probabilities of logits along the last axis."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))

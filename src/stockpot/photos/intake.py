@@ -1,0 +1,66 @@
+"""Bringing photos into a project: byte for byte, the source untouched."""
+
+import time
+from pathlib import Path
+
+from stockpot import project as disk
+from stockpot.errors import PhotoError
+from stockpot.photos.photo import fingerprint
+from stockpot.progress import Progress, silent
+
+
+def bring_in(project: disk.Project, source: Path | str, progress: Progress = silent) -> int:
+    """Copy a tree of class folders into `photos/`.
+
+    Args:
+        project: where the copies go; what is there already stays and is not copied again.
+        source: a folder with one folder of photos a class. It is never written to.
+        progress: told how far copying is.
+
+    Returns:
+        How many files are new in the project.
+
+    Raises:
+        PhotoError: `source` has no class folders.
+        Busy, FolderError: the project cannot be written.
+    """
+    root = Path(source)
+    if not root.is_dir():
+        raise PhotoError(f"There is no folder {source}: give one that holds one folder of photos a class.")
+    files = [file for folder in disk.visible(root) if folder.is_dir() for file in disk.visible(folder)]
+    files = [file for file in files if file.is_file()]
+    if not files:
+        raise PhotoError(f"{source} has no class folders: put the photos into {source}/<class>/ first.")
+    new = 0
+    with project.writing():
+        brought = {(row["sha256"], row["file"]) for row in disk.read_lines(project.provenance)}
+        for done, file in enumerate(files, 1):
+            new += _copy(file, project, brought)
+            progress("copying photos", done, len(files))
+    return new
+
+
+def _copy(file: Path, project: disk.Project, brought: set[tuple[str, str]]) -> bool:
+    """Copy one file unless it was brought in before; tell whether it was new.
+
+    What came in earlier and was taken out of `photos/` by hand stays out.
+    """
+    data = file.read_bytes()
+    sha256 = fingerprint(data)
+    plain = project.photos / file.parent.name / file.name
+    renamed = plain.with_name(f"{plain.stem}-{sha256[:12]}{plain.suffix}")
+    names = {path: path.relative_to(project.photos).as_posix() for path in (plain, renamed)}
+    if any((sha256, name) in brought for name in names.values()):
+        return False
+    target = renamed if plain.exists() and plain.read_bytes() != data else plain
+    disk.write_bytes(target, data)
+    row = {
+        "sha256": sha256,
+        "source_sha256": sha256,
+        "file": names[target],
+        "source": file.name,
+        "size": len(data),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    disk.append_lines(project.provenance, [row])
+    return True

@@ -1,0 +1,79 @@
+"""From bytes to upright RGB pixels: the one decoder of training, prediction and report."""
+
+import io
+import warnings
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from stockpot.errors import UnreadablePhoto
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP")
+MAX_PIXELS = 120_000_000  # more than the largest phone cameras; a decompression bomb has more
+
+
+def read_photo(path: Path, at_least: int = 0) -> Image.Image:
+    """Return the photo in the file `path` as `decode` does.
+
+    Raises:
+        UnreadablePhoto: the file is gone, may not be read, or is not a picture.
+    """
+    try:
+        return decode(path.read_bytes(), at_least)
+    except OSError as error:
+        raise UnreadablePhoto(f"cannot be opened ({error.strerror})") from None
+
+
+def decode(data: bytes, at_least: int = 0) -> Image.Image:
+    """Return the photo in `data`, upright and in RGB.
+
+    Args:
+        data: the bytes of an image file of one of `FORMATS`.
+        at_least: pixels that the short side must keep. A larger JPEG may be decoded at 1/2, 1/4 or 1/8
+            of its size, which is much faster. 0 decodes every pixel.
+
+    Returns:
+        An RGB image: EXIF orientation applied, transparency on white, 16 bits scaled to 8, the first frame
+        of an animation.
+
+    Raises:
+        UnreadablePhoto: with the reason, not the file's name.
+    """
+    if not data:
+        raise UnreadablePhoto("is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd metadata is no reason to refuse a photo
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            if image.width * image.height > MAX_PIXELS:
+                raise UnreadablePhoto(
+                    f"has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}: shrink it"
+                )
+            if at_least:
+                image.draft("RGB", (at_least, at_least))
+            image.load()
+            return _to_rgb(_upright(image))
+    except UnidentifiedImageError:
+        raise UnreadablePhoto("is not an image of a known format: " + ", ".join(FORMATS)) from None
+    except Image.DecompressionBombError:
+        raise UnreadablePhoto(f"has more than {MAX_PIXELS:,} pixels: shrink it") from None
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+        raise UnreadablePhoto(f"is damaged ({error})") from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation; a value outside 1 to 8 is ignored."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except (ValueError, KeyError, TypeError, SyntaxError, OSError):
+        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode in {"I", "F"}:
+        image = image.convert("F").point(lambda value: value / 257).convert("L")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")

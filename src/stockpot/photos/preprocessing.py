@@ -1,0 +1,111 @@
+"""From an RGB photo to the square of pixels that a network receives, and the geometry back.
+
+`H`, `W` image height and width, `S` the network's input size.
+"""
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from stockpot.errors import UnreadablePhoto
+from stockpot.photos.pixels import read_photo
+
+Pixels = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the photo
+
+RESIZES = ("squash", "crop", "pad")
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What happens to a photo before a network sees it; travels with the weights."""
+
+    image_size: int  # S, pixels
+    mean: tuple[float, float, float]  # in units of 0..255, subtracted
+    std: tuple[float, float, float]  # in units of 0..255, divided by
+    resize: Literal["squash", "crop", "pad"] = "squash"  # squash: the network sees the whole photo
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hexadecimal digits that differ as soon as any pixel could."""
+        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
+
+    def box(self, width: int, height: int) -> Box:
+        """Return the part of a `width x height` photo that the network's square covers.
+
+        With `pad` it reaches beyond the photo.
+        """
+        if self.resize == "squash":
+            return (0, 0, width, height)
+        side = min(width, height) if self.resize == "crop" else max(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        return (left, top, left + side, top + side)
+
+
+def from_json(value: dict[str, object]) -> Preprocessing:
+    """Return the preprocessing that `dataclasses.asdict` wrote."""
+    fields = dict(value)
+    for name in ("mean", "std"):
+        fields[name] = tuple(fields[name])  # type: ignore[arg-type]
+    return Preprocessing(**fields)  # type: ignore[arg-type]
+
+
+def prepare(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
+    """Return the square that a network receives, before mean and std: `(S, S, 3)`, uint8."""
+    size = preprocessing.image_size
+    filter_ = _FILTERS[preprocessing.interpolation]
+    left, top, right, bottom = preprocessing.box(image.width, image.height)
+    if preprocessing.resize == "pad":
+        scale = size / (right - left)
+        inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        square = Image.new("RGB", (size, size), tuple(round(value) for value in preprocessing.mean))
+        square.paste(image.resize(inner, filter_), ((size - inner[0]) // 2, (size - inner[1]) // 2))
+    else:
+        square = image.resize((size, size), filter_, box=(left, top, right, bottom))
+    return np.asarray(square)
+
+
+def read_prepared(path: Path, preprocessing: Preprocessing) -> Pixels:
+    """Return the file `path` as a network receives it: `(S, S, 3)`, uint8.
+
+    Raises:
+        UnreadablePhoto: the file is not a picture that can be decoded.
+    """
+    return prepare(read_photo(path, at_least=2 * preprocessing.image_size), preprocessing)
+
+
+def stream_prepared(
+    paths: Iterable[Path], preprocessing: Preprocessing, threads: int = 2, ahead: int = 32
+) -> Iterator[tuple[Path, Pixels | UnreadablePhoto]]:
+    """Yield `read_prepared` of every path, in order, decoded ahead in other threads.
+
+    A file that cannot be decoded is yielded as its error, so that one bad file never ends a batch. At most
+    `ahead` photos wait in memory.
+    """
+
+    def read(path: Path) -> Pixels | UnreadablePhoto:
+        try:
+            return read_prepared(path, preprocessing)
+        except UnreadablePhoto as error:
+            return error
+
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[tuple[Path, Future[Pixels | UnreadablePhoto]]] = deque()
+        for path in paths:
+            waiting.append((path, pool.submit(read, path)))
+            if len(waiting) >= ahead:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, future.result()

@@ -1,0 +1,173 @@
+"""Which photos are learned from and which are only looked at.
+
+The split is a function of the photos' bytes, the seed and the `split.json` already there; never of file names
+or order. Photos that were split before keep their side.
+"""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from stockpot import project as disk
+from stockpot.errors import PhotoError, WrongUse
+from stockpot.photos.duplicates import Distinct, distinct_photos
+from stockpot.photos.index import index_project
+from stockpot.photos.photo import Photo, Refused
+from stockpot.progress import Progress, silent
+
+Side = Literal["training", "validation"]
+FEWEST_PHOTOS = 5  # of a class: four to learn from, one to look at
+
+
+@dataclass(frozen=True)
+class Split:
+    """Two sides, and what was left out on the way."""
+
+    class_names: tuple[str, ...]  # sorted folder names; their order in the head
+    training: tuple[Photo, ...]
+    validation: tuple[Photo, ...]
+    seed: int
+    share: float  # of each class that goes to validation
+    refused: tuple[Refused, ...] = ()
+    repeated: tuple[tuple[Photo, Photo], ...] = ()  # (left out, the one that counts instead)
+    conflicts: tuple[tuple[Photo, ...], ...] = ()  # the same bytes in two classes
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hexadecimal digits that differ as soon as a photo, its label or its side does."""
+        sides = sorted(
+            (photo.sha256, photo.label, side)
+            for side, photos in (("training", self.training), ("validation", self.validation))
+            for photo in photos
+        )
+        return hashlib.sha256(json.dumps([self.class_names, sides]).encode()).hexdigest()[:12]
+
+
+def split(
+    project: Path | str,
+    validation: float | None = None,
+    seed: int | None = None,
+    progress: Progress = silent,
+) -> Split:
+    """Put every photo of a project on one side, and remember it in `split.json`.
+
+    Args:
+        project: a project folder.
+        validation: share of each class that is only looked at, between 0 and 1 (0.2 at first). Another
+            share than before splits anew.
+        seed: decides which photos (0 at first). Another seed than before splits anew.
+        progress: told how far reading the photos is.
+
+    Returns:
+        The split. Photos that were split before keep their side.
+
+    Raises:
+        ProjectError: `project` is no project.
+        WrongUse: `validation` is no share.
+        PhotoError: fewer than two classes, or a class with too few usable photos.
+    """
+    if validation is not None and not 0 < validation < 1:
+        raise WrongUse(f"validation is {validation}; give a share between 0 and 1, for instance 0.2.")
+    opened = disk.open_project(project)
+    with opened.writing():
+        index = index_project(opened, progress)
+        distinct = distinct_photos(index.photos)
+        stored = disk.read_json(opened.split_file) or {}
+        share = stored.get("validation", 0.2) if validation is None else validation
+        chosen_seed = stored.get("seed", 0) if seed is None else seed
+        keeps = (share, chosen_seed) == (stored.get("validation"), stored.get("seed"))
+        sides = assign_sides(distinct.photos, share, chosen_seed, stored["sides"] if keeps else {})
+        result = _split(distinct, sides, share, chosen_seed, index.refused)
+        _check(opened.folder, result)
+        value = {
+            "class_names": list(result.class_names),
+            "seed": chosen_seed,
+            "validation": share,
+            "sides": dict(sorted((stored["sides"] | sides if keeps else sides).items())),
+        }
+        if value != stored:
+            disk.write_json(opened.split_file, value)
+    return result
+
+
+def assign_sides(
+    photos: Iterable[Photo], share: float, seed: int, before: dict[str, Side]
+) -> dict[str, Side]:
+    """Return the side of every photo by its sha256.
+
+    A group with a photo that has a side takes that side. The new groups of a class are taken in the order of
+    sha256(seed + group) and go to validation while that class has less than `share` there.
+    """
+    sides: dict[str, Side] = {}
+    for members in _by(photos, "label").values():
+        groups = _by(members, "group")
+        held = 0
+        new = []
+        for group, together in groups.items():
+            known = {before[photo.sha256] for photo in together if photo.sha256 in before}
+            if not known:
+                new.append(group)
+                continue
+            side: Side = "validation" if known == {"validation"} else "training"
+            sides |= {photo.sha256: side for photo in together}
+            held += len(together) * (side == "validation")
+        for group in sorted(new, key=lambda group: hashlib.sha256(f"{seed}{group}".encode()).digest()):
+            side = "validation" if held < share * len(members) else "training"
+            sides |= {photo.sha256: side for photo in groups[group]}
+            held += len(groups[group]) * (side == "validation")
+    return sides
+
+
+def _by(photos: Iterable[Photo], attribute: str) -> dict[str, list[Photo]]:
+    together = defaultdict(list)
+    for photo in photos:
+        together[getattr(photo, attribute)].append(photo)
+    return together
+
+
+def _split(
+    distinct: Distinct, sides: dict[str, Side], share: float, seed: int, refused: tuple[Refused, ...]
+) -> Split:
+    return Split(
+        class_names=tuple(sorted({photo.label for photo in distinct.photos})),
+        training=tuple(photo for photo in distinct.photos if sides[photo.sha256] == "training"),
+        validation=tuple(photo for photo in distinct.photos if sides[photo.sha256] == "validation"),
+        seed=seed,
+        share=share,
+        refused=refused,
+        repeated=distinct.repeated,
+        conflicts=distinct.conflicts,
+    )
+
+
+def _check(folder: Path, split: Split) -> None:
+    """Refuse photos that no classifier can be made of."""
+    names = split.class_names
+    folders = [path for path in disk.visible(folder / "photos") if path.is_dir()]
+    if not names:
+        raise PhotoError(
+            f"{folder}/photos has no readable photo: put at least {FEWEST_PHOTOS} into each of two or more "
+            f"folders {folder}/photos/<class>/"
+        )
+    if len(folders) < 2:
+        raise PhotoError(
+            f"{folder} has one class, {names[0]!r}: add a second folder of photos beside {folder}/photos/{names[0]}"
+        )
+    usable = Counter(photo.label for photo in split.training + split.validation)
+    few = {path.name: usable[path.name] for path in folders if usable[path.name] < FEWEST_PHOTOS}
+    if few:
+        listed = ", ".join(f"{name!r} has {count}" for name, count in few.items())
+        raise PhotoError(
+            f"A class needs at least {FEWEST_PHOTOS} usable photos, {listed}: add photos to "
+            f"{folder}/photos/{next(iter(few))}, or take the folder out."
+        )
+    learned = {photo.label for photo in split.training}
+    if missing := [name for name in names if name not in learned]:
+        raise PhotoError(
+            f"A validation share of {split.share} leaves nothing of {missing[0]!r} to learn from: "
+            f"lower it or add photos."
+        )

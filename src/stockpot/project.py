@@ -1,0 +1,247 @@
+"""The project folder: every name on disk, the lock, and writing that survives a crash.
+
+This is the only file that knows what is called how. No absolute path is ever stored, so a project that was
+moved still works.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import platformdirs
+
+from stockpot.errors import Busy, FolderError, ProjectError
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder that the user owns and can read."""
+
+    folder: Path
+
+    @property
+    def photos(self) -> Path:
+        """What trains: `photos/<class>/<file>`."""
+        return self.folder / "photos"
+
+    @property
+    def split_file(self) -> Path:
+        """Which photo is on which side."""
+        return self.folder / "split.json"
+
+    @property
+    def cache(self) -> Path:
+        """May be deleted at any time."""
+        return self.folder / "cache"
+
+    @property
+    def index_file(self) -> Path:
+        """What was found out about every file in `photos/`."""
+        return self.cache / "index.json"
+
+    @property
+    def features(self) -> Path:
+        """Pooled features and feature maps of the photos, one pair of files a backbone."""
+        return self.cache / "features"
+
+    @property
+    def graphs(self) -> Path:
+        """Backbones as ONNX graphs."""
+        return self.cache / "graphs"
+
+    @property
+    def runs(self) -> Path:
+        """One folder a run."""
+        return self.folder / "runs"
+
+    @property
+    def provenance(self) -> Path:
+        """Where every photo came from."""
+        return self.folder / "photos.jsonl"
+
+    @property
+    def report(self) -> Path:
+        """The report, one self-contained page."""
+        return self.folder / "report.html"
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the project's lock; calls within one process may nest.
+
+        Raises:
+            Busy: another process holds it.
+            FolderError: the folder cannot be written.
+        """
+        try:
+            lock = filelock.FileLock(self.folder / ".lock", timeout=0, is_singleton=True)
+            with lock:
+                yield
+        except filelock.Timeout:
+            raise Busy(
+                f"Another stockpot is writing to {self.folder}; wait until it is done and try again."
+            ) from None
+        except PermissionError as error:
+            raise FolderError(f"{error.filename} cannot be written: make {self.folder} writable.") from None
+
+
+def create_project(folder: Path | str) -> Project:
+    """Return the project in `folder`, made if it is not there.
+
+    Raises:
+        ProjectError: there is a file of that name, or a folder that holds something else.
+        FolderError: the folder cannot be made.
+    """
+    project = Project(Path(folder))
+    if project.photos.is_dir():
+        return project
+    if project.folder.exists() and not project.folder.is_dir():
+        raise ProjectError(f"{folder} is a file; a project is a folder: give another name.")
+    if project.folder.is_dir() and any(not entry.name.startswith(".") for entry in project.folder.iterdir()):
+        raise ProjectError(_not_a_project(project.folder))
+    try:
+        project.photos.mkdir(parents=True)
+    except OSError as error:
+        raise FolderError(f"{folder} cannot be made ({error.strerror}): choose another place.") from None
+    return project
+
+
+def open_project(folder: Path | str) -> Project:
+    """Return the project in `folder`.
+
+    Raises:
+        ProjectError: there is none; the message says how to make one.
+    """
+    project = Project(Path(folder))
+    if not project.folder.exists():
+        raise ProjectError(
+            f"There is no folder {folder}. Make a project from your photos: "
+            f"stockpot study {folder} --photos FOLDER_OF_CLASS_FOLDERS"
+        )
+    if not project.photos.is_dir():
+        raise ProjectError(_not_a_project(project.folder))
+    return project
+
+
+def _not_a_project(folder: Path) -> str:
+    """Say why `folder` is no project, and the command that would help."""
+    if not folder.is_dir():
+        return f"{folder} is a file; a project is a folder."
+    classes = [entry.name for entry in visible(folder) if entry.is_dir() and any(visible(entry))]
+    name = f"{folder.resolve().name}-project"
+    if len(classes) >= 2:
+        shown = ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")
+        return (
+            f"{folder} holds class folders ({shown}), it is not a project. "
+            f"Make one beside it: stockpot study {name} --photos {folder}"
+        )
+    if not classes and not any(visible(folder)):
+        return (
+            f"{folder} is empty. Make a project from your photos: "
+            f"stockpot study {folder} --photos FOLDER_OF_CLASS_FOLDERS"
+        )
+    return (
+        f"{folder} has no folder photos/ with one folder a class, so it is not a project. "
+        f"Make one: stockpot study NEW_FOLDER --photos FOLDER_OF_CLASS_FOLDERS"
+    )
+
+
+def visible(folder: Path) -> list[Path]:
+    """Return the entries of `folder` that are not hidden, in the order of their names."""
+    return sorted(entry for entry in folder.iterdir() if not is_hidden(entry.name))
+
+
+def user_cache() -> Path:
+    """Return our folder in the platform's cache: what several projects share, and may be deleted."""
+    return Path(platformdirs.user_cache_dir("stockpot", appauthor=False))
+
+
+def is_hidden(name: str) -> bool:
+    """Tell whether an operating system put a file there for itself."""
+    return name.startswith(".") or name.lower() in {"thumbs.db", "desktop.ini", "__macosx"}
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` by `data` as one step: whoever reads it sees the old file or the new one.
+
+    Raises:
+        FolderError: the place cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary file beside `path` that takes its place when the block succeeds.
+
+    Raises:
+        FolderError: the place cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise FolderError(f"{path} cannot be written ({error.strerror}): free space or rights.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as readable JSON, as one step."""
+    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Return what `write_json` wrote, or None where there is no file.
+
+    Raises:
+        ProjectError: the file is there and is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ProjectError(
+            f"{path} is not readable JSON ({error}): restore it from a backup or delete it."
+        ) from None
+
+
+def append_lines(path: Path, rows: list[Any]) -> None:
+    """Append each row as one line of JSON, and wait until the disk has it.
+
+    A line that a crash tore is ended first, so that it cannot swallow the new one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as file:
+        file.seek(0, os.SEEK_END)
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> list[Any]:
+    """Return the rows of a journal; lines that a crash tore are dropped."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_bytes().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
