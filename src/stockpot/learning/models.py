@@ -15,19 +15,22 @@ from stockpot.model.prediction import Prediction, Predictor
 from stockpot.photos.index import Index, index_folder
 from stockpot.progress import Progress, silent
 
-Place = Path | str | Run
+Place = Path | str | Run | Predictor
 
 
 def load_model(place: Place, progress: Progress = silent) -> Predictor:
     """Return a model, ready to run.
 
     Args:
-        place: a run, its folder, a model file, or a project (its run with the lowest validation loss).
+        place: a run, its folder, a model file, or a project (its run with the lowest validation loss); what is
+            loaded already stays as it is.
         progress: told if the backbone has to be exported first.
 
     Raises:
         ModelError: there is no model, or it is damaged.
     """
+    if isinstance(place, Predictor):
+        return place
     path = place.model_path if isinstance(place, Run) else find_model(Path(place))
     model = read_model(path)
     return Predictor(model, model_engine(model, progress))
@@ -64,14 +67,19 @@ def predict(place: Place, paths: Iterable[Path | str], progress: Progress = sile
         ModelError: there is no model, or it is damaged.
         PhotoError: a path does not exist.
     """
-    files = _files(paths)
+    files = list_files(paths)
     predictor = load_model(place, progress)
     for done, prediction in enumerate(predictor.predict(files), 1):
         progress("predicting", done, len(files))
         yield prediction
 
 
-def _files(paths: Iterable[Path | str]) -> list[Path]:
+def list_files(paths: Iterable[Path | str]) -> list[Path]:
+    """Return files as they are, and for a folder all visible files below it, in the order of their names.
+
+    Raises:
+        PhotoError: a path does not exist, or there is no file at all.
+    """
     files: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
@@ -82,7 +90,7 @@ def _files(paths: Iterable[Path | str]) -> list[Path]:
         else:
             raise PhotoError(f"There is no file {path}: check the name.")
     if not files:
-        raise PhotoError("No files to predict: give image files, or a folder that holds some.")
+        raise PhotoError("No files there: give image files, or a folder that holds some.")
     return files
 
 

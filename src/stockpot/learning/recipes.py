@@ -42,6 +42,17 @@ class Recipe:
             raise RecipeError(f"A recipe has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
         return cls(backbone=backbone, **changes)
 
+    @classmethod
+    def named(cls, name: str, **fields_: Any) -> "Recipe":
+        """Return the recipe of a name, `"linear-probe"`, with some fields changed.
+
+        Raises:
+            RecipeError: no such name or field, or a value that cannot be carried out.
+        """
+        if name != "linear-probe":
+            raise RecipeError(f"There is no recipe {name!r}; choose one of: linear-probe.")
+        return cls.linear_probe(**fields_)
+
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as JSON holds it."""
         return asdict(self)

@@ -23,7 +23,7 @@ _KEY = "stockpot"
 Tensors = dict[str, NDArray[Any]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModelFile:
     """What a model file says, without the backbone's weights."""
 

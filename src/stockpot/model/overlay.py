@@ -12,15 +12,16 @@ from stockpot.photos.preprocessing import Box
 
 FOR = (230, 97, 1)
 AGAINST = (94, 60, 153)
-_STRONGEST = 0.8  # opacity where the evidence reaches the end of the scale
+_STRONGEST = 0.85  # opacity where the evidence reaches the end of the scale
+_RISE = 0.7  # exponent of the opacity: below 1, so that weak evidence can be seen
 
 Cam = NDArray[np.float32]
 
 
 def common_scale(cams: list[Cam]) -> float:
-    """Return one end of the scale for several maps: what 99.5 % of their cells stay within."""
+    """Return one end of the scale for several maps: what 98 % of their cells stay within."""
     values = np.concatenate([np.abs(cam).ravel() for cam in cams]) if cams else np.ones(1)
-    return float(np.quantile(values, 0.995)) or 1.0
+    return float(np.quantile(values, 0.98)) or 1.0
 
 
 def paint(photo: Image.Image, cam: Cam, scale: float, box: Box | None = None) -> Image.Image:
@@ -36,9 +37,9 @@ def paint(photo: Image.Image, cam: Cam, scale: float, box: Box | None = None) ->
         An RGB image of the photo's size.
     """
     value = np.clip(_on_photo(cam, photo.size, box) / scale, -1, 1)[..., None]  # (H, W, 1)
-    gray = np.asarray(photo.convert("L"), dtype=np.float32)[..., None]
+    gray = 40 + 0.8 * np.asarray(photo.convert("L"), dtype=np.float32)[..., None]  # neither black nor white
     color = np.where(value > 0, np.float32(FOR), np.float32(AGAINST))  # (H, W, 3)
-    opacity = np.abs(value) * _STRONGEST
+    opacity = np.abs(value) ** _RISE * _STRONGEST
     return Image.fromarray((gray * (1 - opacity) + color * opacity).round().astype(np.uint8))
 
 
@@ -62,6 +63,6 @@ def legend(scale: float, width: int = 320) -> Image.Image:
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(size=13)
     for x, value, anchor in ((2, -scale, "lt"), (width / 2, 0.0, "mt"), (width - 2, scale, "rt")):
-        label = "0" if value == 0 else f"{value:+.1f}"
+        label = "0" if value == 0 else f"{value:+.1f} and {'above' if value > 0 else 'below'}"
         draw.text((x, bar + 3), label, fill="black", font=font, anchor=anchor)
     return picture

@@ -9,11 +9,11 @@ from stockpot.photos.photo import fingerprint
 from stockpot.progress import Progress, silent
 
 
-def bring_in(project: disk.Project, source: Path | str, progress: Progress = silent) -> int:
-    """Copy a tree of class folders into `photos/`.
+def bring_in(project: Path | str, source: Path | str, progress: Progress = silent) -> int:
+    """Copy a tree of class folders into a project's `photos/`.
 
     Args:
-        project: where the copies go; what is there already stays and is not copied again.
+        project: a project folder, made if it is not there; what it holds stays and is not copied again.
         source: a folder with one folder of photos a class. It is never written to.
         progress: told how far copying is.
 
@@ -22,6 +22,7 @@ def bring_in(project: disk.Project, source: Path | str, progress: Progress = sil
 
     Raises:
         PhotoError: `source` has no class folders.
+        ProjectError: `project` is a folder that holds something else.
         Busy, FolderError: the project cannot be written.
     """
     root = Path(source)
@@ -31,11 +32,12 @@ def bring_in(project: disk.Project, source: Path | str, progress: Progress = sil
     files = [file for file in files if file.is_file()]
     if not files:
         raise PhotoError(f"{source} has no class folders: put the photos into {source}/<class>/ first.")
+    opened = disk.create_project(project)
     new = 0
-    with project.writing():
-        brought = {(row["sha256"], row["file"]) for row in disk.read_lines(project.provenance)}
+    with opened.writing():
+        brought = {(row["sha256"], row["file"]) for row in disk.read_lines(opened.provenance)}
         for done, file in enumerate(files, 1):
-            new += _copy(file, project, brought)
+            new += _copy(file, opened, brought)
             progress("copying photos", done, len(files))
     return new
 

@@ -8,7 +8,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stockpot.errors import UnreadablePhoto
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP")
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP")  # MPO comes with JPEG
 MAX_PIXELS = 120_000_000  # more than the largest phone cameras; a decompression bomb has more
 
 
@@ -44,6 +44,7 @@ def decode(data: bytes, at_least: int = 0) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata is no reason to refuse a photo
+            Image.init()  # Pillow knows some formats only after this; does nothing the second time
             image = Image.open(io.BytesIO(data), formats=FORMATS)
             if image.width * image.height > MAX_PIXELS:
                 raise UnreadablePhoto(

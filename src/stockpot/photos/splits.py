@@ -74,24 +74,43 @@ def split(
         raise WrongUse(f"validation is {validation}; give a share between 0 and 1, for instance 0.2.")
     opened = disk.open_project(project)
     with opened.writing():
-        index = index_project(opened, progress)
-        distinct = distinct_photos(index.photos)
-        stored = disk.read_json(opened.split_file) or {}
-        share = stored.get("validation", 0.2) if validation is None else validation
-        chosen_seed = stored.get("seed", 0) if seed is None else seed
-        keeps = (share, chosen_seed) == (stored.get("validation"), stored.get("seed"))
-        sides = assign_sides(distinct.photos, share, chosen_seed, stored["sides"] if keeps else {})
-        result = _split(distinct, sides, share, chosen_seed, index.refused)
-        _check(opened.folder, result)
+        result, sides = _plan(opened, validation, seed, progress)
         value = {
             "class_names": list(result.class_names),
-            "seed": chosen_seed,
-            "validation": share,
-            "sides": dict(sorted((stored["sides"] | sides if keeps else sides).items())),
+            "seed": result.seed,
+            "validation": result.share,
+            "sides": dict(sorted(sides.items())),
         }
-        if value != stored:
+        if value != disk.read_json(opened.split_file):
             disk.write_json(opened.split_file, value)
     return result
+
+
+def look_at_split(project: Path | str, progress: Progress = silent) -> Split:
+    """Return what `split` would return now, and write nothing but the cache.
+
+    Raises:
+        ProjectError: `project` is no project.
+        PhotoError: fewer than two classes, or a class with too few usable photos.
+    """
+    return _plan(disk.open_project(project), None, None, progress)[0]
+
+
+def _plan(
+    project: disk.Project, share: float | None, seed: int | None, progress: Progress
+) -> tuple[Split, dict[str, Side]]:
+    """Return the split, and the side of every photo it knows, also of those that are gone for now."""
+    index = index_project(project, progress)
+    distinct = distinct_photos(index.photos)
+    stored = disk.read_json(project.split_file) or {}
+    share = stored.get("validation", 0.2) if share is None else share
+    seed = stored.get("seed", 0) if seed is None else seed
+    keeps = (share, seed) == (stored.get("validation"), stored.get("seed"))
+    before = stored["sides"] if keeps else {}
+    sides = assign_sides(distinct.photos, share, seed, before)
+    result = _split(distinct, sides, share, seed, index.refused)
+    _check(project.folder, result)
+    return result, before | sides
 
 
 def assign_sides(

@@ -1,0 +1,396 @@
+"""The command line: parse, call one function, print. Data go to stdout, progress and messages to stderr."""
+
+import csv
+import json
+import logging
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stockpot import __version__
+from stockpot.display import show_progress
+from stockpot.errors import StockpotError
+
+
+class _Commands(typer.core.TyperGroup):
+    """Turn errors into one line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except StockpotError as error:
+            _say(f"Error: {error}")
+            raise typer.Exit(error.exit_code) from None
+        except BrokenPipeError:
+            sys.stderr.close()  # whoever read our output has seen enough
+            raise typer.Exit(0) from None
+        except OSError as error:
+            _say(f"Error: {error.filename or 'A file'} cannot be used ({error.strerror}): free space or rights.")
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            _say("Stopped. The same command goes on from here.")
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Project = Annotated[Path, typer.Argument(help="A project folder.", show_default=False)]
+Model = Annotated[
+    Path, typer.Argument(help="A project (its best run), a run's folder, or a model file.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="stockpot")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")] = False,
+) -> None:
+    """A good image classifier from a few hundred photos, and a picture of why it decides as it does.
+
+    Start with [bold]stockpot demo[/bold], or with your own photos, one folder a class:
+    [bold]stockpot study PROJECT --photos FOLDER[/bold]
+    """
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    if verbose:
+        logging.getLogger("stockpot").setLevel(logging.INFO)
+
+
+@app.command()
+def demo(
+    project: Annotated[Path, typer.Argument(help="Folder of the project to make.")] = Path("solar-cells"),
+    per_class: Annotated[int, typer.Option(help="Photos of each of the four classes.")] = 100,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run the whole lab on photographs of solar cells.
+
+    Example: stockpot demo solar-cells --per-class 100
+    """
+    from stockpot.studies import demo as run_demo
+
+    _report_study(run_demo(project, per_class, show_progress(quiet)), as_json)
+
+
+@app.command()
+def study(
+    project: Project,
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder with one folder of photos a class, copied into the project.")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Split, train, explain and write the report; what is done already is not done again.
+
+    Example: stockpot study food --photos ~/pictures/food
+    """
+    from stockpot.studies import study as run_study
+
+    _report_study(run_study(project, photos, progress=show_progress(quiet)), as_json)
+
+
+@app.command()
+def split(
+    project: Project,
+    validation: Annotated[
+        float | None, typer.Option(help="Share of each class to validate on.", show_default="0.2, or as before")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Decides which photos.", show_default="0, or as before")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Put every photo on the training or the validation side.
+
+    Example: stockpot split food --validation 0.2 --seed 0
+    """
+    from stockpot.photos.splits import split as run_split
+
+    sides = run_split(project, validation, seed, show_progress(quiet))
+    value = {
+        "class_names": sides.class_names,
+        "training": len(sides.training),
+        "validation": len(sides.validation),
+        "refused": [{"file": _short(file.path), "reason": file.reason} for file in sides.refused],
+        "repeated": [_short(left.path) for left, _ in sides.repeated],
+        "conflicts": [[_short(photo.path) for photo in same] for same in sides.conflicts],
+        "fingerprint": sides.fingerprint,
+    }
+    if as_json:
+        _print_json(value)
+    else:
+        typer.echo(f"{len(sides.training)} training and {len(sides.validation)} validation photos")
+    _name_refused(sides)
+    _say(f"done, next: stockpot train {project}")
+
+
+@app.command()
+def train(
+    project: Project,
+    recipe: Annotated[str, typer.Option(help="What learns: linear-probe (a new head only).")] = "linear-probe",
+    name: Annotated[str | None, typer.Option(help="Name of the run.", show_default="probe")] = None,
+    backbone: Annotated[str, typer.Option(help="Pretrained feature extractor.")] = "xception",
+    start: Annotated[str, typer.Option(help="Its weights: imagenet, or a file.")] = "imagenet",
+    image_size: Annotated[int, typer.Option(help="Pixels on each side of the network's input.")] = 256,
+    resize: Annotated[str, typer.Option(help="Photos that are not square: squash, crop or pad.")] = "squash",
+    epochs: Annotated[int, typer.Option(help="Passes over the training photos.")] = 30,
+    batch_size: Annotated[int, typer.Option(help="Photos a step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="At the first step.")] = 1e-3,
+    weight_decay: Annotated[float, typer.Option(help="AdamW's.")] = 1e-2,
+    seed: Annotated[int, typer.Option(help="Of the new head and the order of photos.")] = 0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train by a recipe and keep the run.
+
+    Example: stockpot train food --recipe linear-probe --backbone xception --name probe
+    """
+    from stockpot.learning.recipes import Recipe
+    from stockpot.learning.training import train as run_train
+
+    chosen = Recipe.named(
+        recipe,
+        backbone=backbone,
+        start=start,
+        image_size=image_size,
+        resize=resize,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        seed=seed,
+    )
+    run = run_train(project, chosen, name, show_progress(quiet))
+    if as_json:
+        _print_json({"name": run.name, **run.evaluation.to_json(), "seconds": run.seconds})
+    else:
+        typer.echo(f"{run.name}: {_figures(run.evaluation)}")
+    _say(f"done, next: stockpot report {project}")
+
+
+@app.command()
+def status(project: Project, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Say what is there, what is new, what is stale, and what to do next.
+
+    Example: stockpot status food
+    """
+    from stockpot.learning.status import look_at_status
+
+    state = look_at_status(project, show_progress(quiet))
+    if as_json:
+        _print_json(state.to_json())
+        return
+    for row in state.classes:
+        typer.echo(f"{row.name}: {row.photos} photos, {row.training} training, {row.validation} validation")
+    counts = (
+        (len(state.refused), "refused"),
+        (state.repeated, "there twice"),
+        (state.conflicts, "in two classes"),
+        (state.new, "new since the split"),
+    )
+    if shown := [f"{count} {words}" for count, words in counts if count]:
+        typer.echo(f"{', '.join(shown)}")
+    for file in state.refused:
+        typer.echo(f"refused {_short(file.path)}: {file.reason}")
+    for run in state.runs:
+        stale = " - stale: the photos have changed since" if run.stale else ""
+        typer.echo(f"run {run.name}: {run.accuracy:.1%} of {run.n}{stale}")
+    if state.problem:
+        typer.echo(state.problem)
+    typer.echo(f"next: {state.next}")
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    folder: Annotated[Path, typer.Argument(help="One folder of photos a class.", show_default=False)],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a model on photos that it has never seen.
+
+    Example: stockpot evaluate food ~/pictures/food-test
+    """
+    from stockpot.learning.models import evaluate as run_evaluate
+
+    result, index = run_evaluate(model, folder, show_progress(quiet))
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        typer.echo(_figures(result))
+        for figures in result.per_class:
+            typer.echo(
+                f"{figures.name}: precision {figures.precision:.1%}, recall {figures.recall:.1%} "
+                f"of {figures.photos}"
+            )
+    for file in index.refused:
+        _say(f"refused {_short(file.path)}: {file.reason}")
+    _say(f"done {result.n}, refused {len(index.refused)}, next: stockpot explain {model} PHOTO...")
+
+
+@app.command()
+def predict(
+    model: Model,
+    paths: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.", show_default=False)],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say what is in photos: CSV on stdout, one row a file, in the order given.
+
+    Example: stockpot predict food dinner.jpg > predictions.csv
+    """
+    from stockpot.learning.models import load_model
+    from stockpot.learning.models import predict as run_predict
+
+    progress = show_progress(quiet or sys.stdout.isatty())
+    predictor = load_model(model, progress)
+    names = predictor.model.class_names
+    rows = csv.writer(sys.stdout, lineterminator="\n")
+    if not as_json:
+        rows.writerow(["path", "label", "probability", *names, "error"])
+    done = refused = 0
+    for answer in run_predict(predictor, paths, progress):
+        done, refused = done + (not answer.error), refused + bool(answer.error)
+        values = [f"{value:.6f}" for value in answer.probabilities] or [""] * len(names)
+        if as_json:
+            typer.echo(json.dumps(asdict(answer) | {"path": str(answer.path)}, ensure_ascii=False))
+        else:
+            probability = f"{answer.probability:.6f}" if not answer.error else ""
+            rows.writerow([answer.path, answer.label, probability, *values, answer.error])
+    _say(f"done {done}, refused {refused}, next: stockpot explain {model} PHOTO...")
+    if not done:
+        raise typer.Exit(1)
+
+
+@app.command()
+def explain(
+    model: Model,
+    photos: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("explanations"),
+    label: Annotated[
+        str | None, typer.Option(help="Class whose map is painted.", show_default="the predicted one")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Paint class activation maps on photos: what speaks for a class and what against it.
+
+    Example: stockpot explain food dinner.jpg --output why
+    """
+    from stockpot.explanation.explanation import explain_files
+
+    done = refused = 0
+    for file, picture, answer in explain_files(model, photos, output, label, show_progress(quiet)):
+        if isinstance(answer, StockpotError):
+            refused += 1
+            _say(f"refused {file}: {answer}")
+            continue
+        done += 1
+        if as_json:
+            _print_json(answer.to_json() | {"picture": str(picture)})
+        else:
+            typer.echo(f"{picture}: {answer.predicted} {answer.probability:.1%}")
+    _say(f"done {done}, refused {refused}, next: look at {output}")
+    if not done:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    project: Project,
+    run: Annotated[str | None, typer.Option(help="Name of the run.", show_default="the best one")] = None,
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the report, one self-contained page, and print its path.
+
+    Example: stockpot report food --open
+    """
+    from stockpot.reporting.report import write_report
+
+    path = write_report(project, run, show_progress(quiet))
+    typer.echo(path)
+    if open_it:
+        import webbrowser
+
+        webbrowser.open(path.resolve().as_uri())
+
+
+def _report_study(study: Any, as_json: bool) -> None:
+    """Print what a study left behind."""
+    value = {
+        "run": study.run.name,
+        "trained": study.trained,
+        "report": str(study.report),
+        **study.run.evaluation.to_json(),
+    }
+    if as_json:
+        _print_json(value)
+    else:
+        state = "" if study.trained else " (nothing to train: unchanged since the last time)"
+        typer.echo(f"{study.run.name}: {_figures(study.run.evaluation)}{state}")
+        typer.echo(study.report)
+    _name_refused(study.split)
+    _say(f"done, next: open {study.report} in a browser, or stockpot predict {study.project} PHOTO...")
+
+
+def _name_refused(split: Any) -> None:
+    for file in split.refused:
+        _say(f"refused {_short(file.path)}: {file.reason}")
+    for left, kept in split.repeated:
+        _say(f"skipped {_short(left.path)}: the same bytes as {_short(kept.path)}")
+    for same in split.conflicts:
+        places = " and ".join(_short(photo.path) for photo in same)
+        _say(f"skipped {places}: the same bytes in two classes; remove the wrong one")
+    if split.refused or split.repeated or split.conflicts:
+        _say(
+            f"refused {len(split.refused)}, skipped {len(split.repeated) + sum(map(len, split.conflicts))}; "
+            f"all other photos are used"
+        )
+
+
+def _figures(evaluation: Any) -> str:
+    low, high = evaluation.interval
+    return (
+        f"accuracy {evaluation.accuracy:.1%} of {evaluation.n} photos (95 % interval {low:.1%} to {high:.1%}), "
+        f"loss {evaluation.loss:.3f}"
+    )
+
+
+def _short(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False))
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)

@@ -1,0 +1,105 @@
+"""Charts as Vega-Lite specifications: JSON that any Vega-Lite page draws. Each has a table beside it."""
+
+from typing import Any
+
+from stockpot.learning.evaluation import Evaluation
+from stockpot.learning.runs import Epoch
+
+Spec = dict[str, Any]
+
+_SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # names the format; never fetched
+_SIDES = {"training": "#5e3c99", "validation": "#e66101"}
+_CONFIG = {
+    "font": "system-ui, sans-serif",
+    "axis": {"labelFontSize": 12, "titleFontSize": 12, "gridColor": "#e8e8e8"},
+    "legend": {"labelFontSize": 12, "titleFontSize": 12},
+    "view": {"stroke": None},
+}
+
+
+def learning_curves(history: tuple[Epoch, ...], quantity: str, title: str, side_title: str) -> Spec:
+    """Return training and validation figures per epoch.
+
+    Args:
+        history: the run's epochs.
+        quantity: `"loss"` or `"accuracy"`.
+        title: of the vertical axis.
+        side_title: of the legend.
+    """
+    rows = [
+        {"epoch": epoch.number, "side": side, "value": getattr(epoch, f"{side}_{quantity}")}
+        for epoch in history
+        for side in _SIDES
+    ]
+    axis = {"format": ".0%"} if quantity == "accuracy" else {}
+    return {
+        "$schema": _SCHEMA,
+        "config": _CONFIG,
+        "width": "container",
+        "height": 230,
+        "data": {"values": rows},
+        "mark": {"type": "line", "point": {"size": 18}, "strokeWidth": 2},
+        "encoding": {
+            "x": {"field": "epoch", "type": "quantitative", "axis": {"tickMinStep": 1, "grid": False}},
+            "y": {
+                "field": "value",
+                "type": "quantitative",
+                "title": title,
+                "axis": axis,
+                "scale": {"zero": quantity == "loss"},
+            },
+            "color": {
+                "field": "side",
+                "type": "nominal",
+                "title": side_title,
+                "scale": {"domain": list(_SIDES), "range": list(_SIDES.values())},
+            },
+            "tooltip": [
+                {"field": "epoch"},
+                {"field": "side"},
+                {"field": "value", "format": ".3f"},
+            ],
+        },
+    }
+
+
+def confusion_chart(evaluation: Evaluation, truth_title: str, predicted_title: str) -> Spec:
+    """Return the confusion matrix as a heat map: color by share of the true class, text by count."""
+    names = [figures.name for figures in evaluation.per_class]
+    rows = [
+        {"truth": names[i], "predicted": names[j], "photos": count, "share": count / max(1, sum(row))}
+        for i, row in enumerate(evaluation.confusion)
+        for j, count in enumerate(row)
+    ]
+    position = {
+        "x": {"field": "predicted", "type": "nominal", "sort": names, "title": predicted_title},
+        "y": {"field": "truth", "type": "nominal", "sort": names, "title": truth_title},
+    }
+    return {
+        "$schema": _SCHEMA,
+        "config": _CONFIG,
+        "width": {"step": 70 if len(names) <= 12 else 24},
+        "height": {"step": 44 if len(names) <= 12 else 24},
+        "data": {"values": rows},
+        "encoding": position | {"tooltip": [{"field": name} for name in ("truth", "predicted", "photos")]},
+        "layer": [
+            {
+                "mark": "rect",
+                "encoding": {
+                    "color": {
+                        "field": "share",
+                        "type": "quantitative",
+                        "legend": None,
+                        "scale": {"domain": [0, 1], "scheme": "purples"},
+                    }
+                },
+            },
+            {
+                "mark": {"type": "text", "fontSize": 13},
+                "encoding": {
+                    "text": {"field": "photos"},
+                    "color": {"condition": {"test": "datum.share > 0.5", "value": "white"}, "value": "#222"},
+                },
+            },
+        ],
+    }

@@ -1,0 +1,297 @@
+"""The report: one self-contained page that asks nothing of the network."""
+
+import base64
+import datetime
+import io
+import json
+import math
+import tomllib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from PIL import Image
+
+from stockpot import project as disk
+from stockpot.errors import ProjectError
+from stockpot.explanation.explanation import Explanation, shared_scale, thumbnail
+from stockpot.explanation.selection import Selection, explain_run
+from stockpot.learning.runs import Run, read_runs
+from stockpot.model.model_file import ModelFile, read_model
+from stockpot.model.overlay import legend
+from stockpot.photos.photo import Photo
+from stockpot.photos.pixels import read_photo
+from stockpot.photos.preprocessing import prepare
+from stockpot.photos.samples import ATTRIBUTION, is_sample
+from stockpot.photos.splits import Split, look_at_split
+from stockpot.progress import Progress, silent
+from stockpot.reporting import charts
+
+THUMBNAIL = 192  # pixels, long side
+MISTAKES_SHOWN = 12
+SHEET_PHOTOS = 8
+SECTIONS = (  # anchor, number on the lab sheet; the title is the text `<anchor>.heading`
+    ("photos", "1"),
+    ("pixels", "2"),
+    ("transfer", "5"),
+    ("evaluation", "5.3"),
+    ("maps", "6-8"),
+    ("mistakes", "9"),
+    ("making", ""),
+)
+Say = Callable[..., str]
+
+
+def write_report(project: Path | str, run: str | None = None, progress: Progress = silent) -> Path:
+    """Write `report.html` and return its path.
+
+    Args:
+        project: a project folder.
+        run: name of the run; by default the one with the lowest validation loss on the present split.
+        progress: told if feature maps have to be computed again.
+
+    Raises:
+        ProjectError: no project, no such run, or only runs on photos that have changed since.
+        PhotoError: photos that no classifier can be made of.
+        Busy, FolderError: the project cannot be written.
+    """
+    opened = disk.open_project(project)
+    split = look_at_split(opened.folder, progress)
+    chosen = _choose_run(opened, split, run)
+    selection = explain_run(opened, chosen, split, progress)
+    page = _render(opened, chosen, split, selection)
+    with opened.writing():
+        disk.write_bytes(opened.report, page.encode())
+    return opened.report
+
+
+def _choose_run(opened: disk.Project, split: Split, name: str | None) -> Run:
+    runs = [run for run in read_runs(opened) if name in (None, run.name)]
+    current = [run for run in runs if run.split_fingerprint == split.fingerprint]
+    if not current:
+        state = f"has only runs on photos that have changed since ({runs[0].name})" if runs else "has no run"
+        raise ProjectError(f"{opened.folder} {state}{f' {name!r}' if name else ''}: stockpot study {opened.folder}")
+    return min(current, key=lambda run: run.evaluation.loss)
+
+
+def _render(opened: disk.Project, run: Run, split: Split, selection: Selection) -> str:
+    say = _texts("en")
+    model = read_model(run.model_path)
+    shown = selection.mistakes[:MISTAKES_SHOWN]
+    scale = shared_scale([*selection.correct, *shown])
+    room = files("stockpot.reporting")
+    vendor = room / "vendor"
+    scripts = [entry["file"] for entry in json.loads((vendor / "manifest.json").read_text()).values()]
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("stockpot.reporting"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    first = (selection.correct or selection.mistakes)[0]
+    values = {
+        "language": "en",
+        "say": say,
+        "percent": _percent,
+        "decimal": lambda value: f"{value:.3f}",
+        "style": Markup((room / "templates" / "report.css").read_text()),
+        "scripts": [Markup((vendor / name).read_text()) for name in scripts],
+        "project": opened.folder.resolve().name,
+        "version": version("stockpot"),
+        "date": datetime.date.today().isoformat(),
+        "attribution": ATTRIBUTION if is_sample(opened) else "",
+        "contents": [
+            (name, number, say(f"{name}.heading", backbone=run.recipe["backbone"].capitalize()))
+            for name, number in SECTIONS
+        ],
+        "run": run,
+        "split": split,
+        "model": model,
+        "shape": (model.weight.shape[1], *first.cam.shape[1:]),
+        "counts": _counts(split, len(selection.mistakes)),
+        "refused": [f"{_name(file.path)}: {file.reason}" for file in split.refused],
+        "repeated": [f"{_name(left.path)} = {_name(kept.path)}" for left, kept in split.repeated],
+        "conflicts": [" = ".join(_name(photo.path) for photo in same) for same in split.conflicts],
+        "sheet": _contact_sheet(split, model),
+        "charts": _charts(run, say),
+        "reading": _read_curves(run, say),
+        "audit": _audit(run, say),
+        "checks": _checks(run, say),
+        "seconds": say(
+            "transfer.seconds", parts=", ".join(f"{stage} {value:.1f} s" for stage, value in run.seconds.items())
+        ),
+        "confused": _confused(run, say),
+        "legend": _png(legend(scale)),
+        "example": first.photo.relative_to(opened.folder).as_posix(),
+        "correct": [_card(explanation, scale) for explanation in selection.correct],
+        "mistakes": [_card(explanation, scale) for explanation in shown],
+        "environment": _flat(disk.read_json(run.folder / "environment.json") or {}),
+    }
+    return environment.get_template("report.html").render(values)
+
+
+def _texts(language: str) -> Say:
+    """Return a function that fills in one sentence of a language."""
+    texts = tomllib.loads((files("stockpot.reporting") / "texts" / f"{language}.toml").read_text())
+
+    def say(key: str, **values: object) -> str:
+        section, name = key.split(".")
+        return str(texts[section][name]).format(**values)
+
+    return say
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}".replace("%", "\u00a0%")
+
+
+def _name(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def _counts(split: Split, mistakes: int) -> dict[str, Any]:
+    training = Counter(photo.label for photo in split.training)
+    validation = Counter(photo.label for photo in split.validation)
+    used = len(split.training) + len(split.validation)
+    left_out = len(split.refused) + len(split.repeated) + sum(map(len, split.conflicts))
+    return {
+        "by_class": [(name, training[name], validation[name]) for name in split.class_names],
+        "used": used,
+        "found": used + left_out,
+        "mistakes": mistakes,
+    }
+
+
+def _contact_sheet(split: Split, model: ModelFile) -> list[dict[str, str]]:
+    """Return training photos, evenly from all classes: the file, what the network gets, and 32 x 32."""
+    small = replace(model.preprocessing, image_size=32)
+    cells = []
+    for photo in _some_of_each(split):
+        original = read_photo(photo.path)
+        large = Image.fromarray(prepare(original, model.preprocessing))
+        cells.append(
+            {
+                "label": photo.label,
+                "original": _jpeg(thumbnail(photo.path, THUMBNAIL)),
+                "large": _jpeg(large),
+                "small": _png(Image.fromarray(prepare(original, small))),
+            }
+        )
+    return cells
+
+
+def _some_of_each(split: Split) -> list[Photo]:
+    each = max(1, math.ceil(SHEET_PHOTOS / len(split.class_names)))
+    by_class = {name: [p for p in split.training if p.label == name][:each] for name in split.class_names}
+    rounds = [photo for together in zip(*by_class.values(), strict=False) for photo in together]
+    return rounds[: max(SHEET_PHOTOS, len(split.class_names))]
+
+
+def _charts(run: Run, say: Say) -> dict[str, charts.Spec]:
+    side = say("transfer.side")
+    return {
+        "loss": charts.learning_curves(run.history, "loss", say("transfer.loss"), side),
+        "accuracy": charts.learning_curves(run.history, "accuracy", say("transfer.accuracy"), side),
+        "confusion": charts.confusion_chart(
+            run.evaluation, say("evaluation.truth"), say("evaluation.predicted")
+        ),
+    }
+
+
+def _read_curves(run: Run, say: Say) -> str:
+    """Say in words what the loss curves show."""
+    last = run.history[-1]
+    best = min(run.history, key=lambda epoch: epoch.validation_loss)
+    gap = say(
+        "transfer.gap",
+        epochs=len(run.history),
+        training=f"{last.training_loss:.3f}",
+        validation=f"{last.validation_loss:.3f}",
+    )
+    if last.validation_loss > 1.01 * best.validation_loss:
+        key = "transfer.turn_middle"
+    elif len(run.history) > 1 and run.history[-2].validation_loss > 1.005 * last.validation_loss:
+        key = "transfer.turn_falling"
+    else:
+        key = "transfer.turn_end"
+    lowest, final = f"{best.validation_loss:.3f}", f"{last.validation_loss:.3f}"
+    return f"{gap} {say(key, best=best.number, lowest=lowest, last=final)}"
+
+
+def _audit(run: Run, say: Say) -> str:
+    audit = run.audit
+    if not audit.passed:
+        return say("transfer.audit_failed", **audit.__dict__)
+    return say(
+        "transfer.audit_passed",
+        frozen=f"{audit.frozen_parameters:,}",
+        trained=f"{audit.trained_parameters:,}",
+        batch_norms=audit.batch_norms,
+    )
+
+
+def _checks(run: Run, say: Say) -> str:
+    checks = run.checks
+    return say(
+        "transfer.checks",
+        cached=f"{checks.cached_features:.1e}",
+        reloaded=f"{checks.reloaded_logits:.1e}",
+        maps=f"{checks.reloaded_maps:.1e}",
+        identity=f"{checks.map_identity:.1e}",
+    )
+
+
+def _confused(run: Run, say: Say) -> str:
+    """Name the two classes that are mixed up most often."""
+    names = [figures.name for figures in run.evaluation.per_class]
+    pairs = [
+        (count, names[i], names[j])
+        for i, row in enumerate(run.evaluation.confusion)
+        for j, count in enumerate(row)
+        if i != j
+    ]
+    count, truth, predicted = max(pairs)
+    if not count:
+        return say("evaluation.no_mistakes")
+    return say("evaluation.confused", count=count, truth=truth, predicted=predicted)
+
+
+def _card(explanation: Explanation, scale: float) -> dict[str, str]:
+    probabilities = dict(zip(explanation.class_names, explanation.probabilities, strict=True))
+    return {
+        "name": _name(explanation.photo),
+        "photo": _jpeg(thumbnail(explanation.photo, THUMBNAIL)),
+        "predicted": explanation.predicted,
+        "probability": _percent(explanation.probability),
+        "predicted_map": _jpeg(explanation.overlay(None, scale, THUMBNAIL)),
+        "truth": explanation.truth,
+        "truth_probability": _percent(float(probabilities[explanation.truth])),
+        "truth_map": _jpeg(explanation.overlay(explanation.truth, scale, THUMBNAIL)),
+    }
+
+
+def _flat(value: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return a nested mapping as rows."""
+    rows: list[tuple[str, Any]] = []
+    for name, content in value.items():
+        rows += _flat(content) if isinstance(content, dict) else [(name, content)]
+    return rows
+
+
+def _jpeg(image: Image.Image) -> str:
+    return _data_url(image, "JPEG", quality=82)
+
+
+def _png(image: Image.Image) -> str:
+    return _data_url(image, "PNG")
+
+
+def _data_url(image: Image.Image, format_: str, **options: int) -> str:
+    """Return a picture as text; a new image carries no EXIF."""
+    stream = io.BytesIO()
+    clean = Image.frombytes(image.mode, image.size, image.tobytes())
+    clean.save(stream, format_, **options)
+    return f"data:image/{format_.lower()};base64,{base64.b64encode(stream.getvalue()).decode()}"
