@@ -29,7 +29,9 @@ class _Commands(typer.core.TyperGroup):
             sys.stderr.close()  # whoever read our output has seen enough
             raise typer.Exit(0) from None
         except OSError as error:
-            _say(f"Error: {error.filename or 'A file'} cannot be used ({error.strerror}): free space or rights.")
+            _say(
+                f"Error: {error.filename or 'A file'} cannot be used ({error.strerror}): free space or rights."
+            )
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             _say("Stopped. The same command goes on from here.")
@@ -47,7 +49,8 @@ app = typer.Typer(
 
 Project = Annotated[Path, typer.Argument(help="A project folder.", show_default=False)]
 Model = Annotated[
-    Path, typer.Argument(help="A project (its best run), a run's folder, or a model file.", show_default=False)
+    Path,
+    typer.Argument(help="A project (its best run), a run's folder, or a model file.", show_default=False),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
@@ -119,7 +122,8 @@ def study(
 def split(
     project: Project,
     validation: Annotated[
-        float | None, typer.Option(help="Share of each class to validate on.", show_default="0.2, or as before")
+        float | None,
+        typer.Option(help="Share of each class to validate on.", show_default="0.2, or as before"),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Decides which photos.", show_default="0, or as before")
@@ -154,7 +158,9 @@ def split(
 @app.command()
 def train(
     project: Project,
-    recipe: Annotated[str, typer.Option(help="What learns: linear-probe (a new head only).")] = "linear-probe",
+    recipe: Annotated[
+        str, typer.Option(help="What learns: linear-probe (a new head only).")
+    ] = "linear-probe",
     name: Annotated[str | None, typer.Option(help="Name of the run.", show_default="probe")] = None,
     backbone: Annotated[str, typer.Option(help="Pretrained feature extractor.")] = "xception",
     start: Annotated[str, typer.Option(help="Its weights: imagenet, or a file.")] = "imagenet",
@@ -292,7 +298,9 @@ def predict(
 @app.command()
 def explain(
     model: Model,
-    photos: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.", show_default=False)],
+    photos: Annotated[
+        list[Path], typer.Argument(help="Image files, or folders of them.", show_default=False)
+    ],
     output: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("explanations"),
     label: Annotated[
         str | None, typer.Option(help="Class whose map is painted.", show_default="the predicted one")

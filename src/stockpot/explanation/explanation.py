@@ -62,7 +62,7 @@ class Explanation:
         """
         if label not in self.class_names:
             raise PhotoError(f"The model has no class {label!r}; it has {', '.join(self.class_names)}.")
-        return self.cam[self.class_names.index(label)]
+        return np.asarray(self.cam[self.class_names.index(label)])
 
     def to_json(self) -> dict[str, Any]:
         """Return the prediction behind the maps as JSON holds it."""
@@ -128,7 +128,11 @@ def explain(place: Place, photo: Path | str, progress: Progress = silent) -> Exp
 
 
 def explain_files(
-    place: Place, photos: Iterable[Path | str], output: Path, label: str | None = None, progress: Progress = silent
+    place: Place,
+    photos: Iterable[Path | str],
+    output: Path,
+    label: str | None = None,
+    progress: Progress = silent,
 ) -> Iterator[tuple[Path, Path, Explanation | UnreadablePhoto]]:
     """Explain files and write a picture of each into a folder.
 

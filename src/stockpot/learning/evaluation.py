@@ -75,9 +75,7 @@ def evaluate_logits(
         accuracy=correct / len(truth),
         interval=(float(low), float(high)),
         loss=float(-chosen.mean()),
-        confusion=tuple(
-            tuple(map(int, row)) for row in confusion_matrix(truth, predicted, labels=everyone)
-        ),
+        confusion=tuple(tuple(map(int, row)) for row in confusion_matrix(truth, predicted, labels=everyone)),
         per_class=tuple(
             ClassFigures(name, int(support[k]), float(precision[k]), float(recall[k]))
             for k, name in enumerate(class_names)

@@ -33,7 +33,7 @@ class Features:
 
     def maps(self, index: int) -> NDArray[np.float16]:
         """Return the feature maps of photo `index`: `(C, h, w)`."""
-        return self.all_maps[self.rows[index]]
+        return np.asarray(self.all_maps[self.rows[index]])
 
 
 def cached_features(

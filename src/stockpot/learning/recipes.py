@@ -39,7 +39,9 @@ class Recipe:
         """
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(changes) - known):
-            raise RecipeError(f"A recipe has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
+            raise RecipeError(
+                f"A recipe has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}."
+            )
         return cls(backbone=backbone, **changes)
 
     @classmethod

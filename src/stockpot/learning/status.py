@@ -78,7 +78,8 @@ def look_at_status(project: Path | str, progress: Progress = silent) -> Status:
         conflicts=len(split.conflicts) if split else 0,
         new=sum(photo.sha256 not in known for photo in index.photos),
         runs=tuple(
-            RunState(run.name, run.evaluation.accuracy, run.evaluation.n, _is_stale(run, split)) for run in runs
+            RunState(run.name, run.evaluation.accuracy, run.evaluation.n, _is_stale(run, split))
+            for run in runs
         ),
         problem=problem,
         next=_next(opened, runs, split),

@@ -4,23 +4,25 @@ Orange speaks for the class, purple against it (the two ends that people with an
 where there is no evidence the gray photo stays as it is.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from stockpot.photos.preprocessing import Box
 
-FOR = (230, 97, 1)
-AGAINST = (94, 60, 153)
+FOR = np.array((230, 97, 1))  # RGB
+AGAINST = np.array((94, 60, 153))
 _STRONGEST = 0.85  # opacity where the evidence reaches the end of the scale
 _RISE = 0.7  # exponent of the opacity: below 1, so that weak evidence can be seen
 
 Cam = NDArray[np.float32]
 
 
-def common_scale(cams: list[Cam]) -> float:
+def common_scale(cams: Sequence[Cam]) -> float:
     """Return one end of the scale for several maps: what 98 % of their cells stay within."""
-    values = np.concatenate([np.abs(cam).ravel() for cam in cams]) if cams else np.ones(1)
+    values = np.concatenate([np.abs(cam).ravel() for cam in cams])
     return float(np.quantile(values, 0.98)) or 1.0
 
 
@@ -38,7 +40,7 @@ def paint(photo: Image.Image, cam: Cam, scale: float, box: Box | None = None) ->
     """
     value = np.clip(_on_photo(cam, photo.size, box) / scale, -1, 1)[..., None]  # (H, W, 1)
     gray = 40 + 0.8 * np.asarray(photo.convert("L"), dtype=np.float32)[..., None]  # neither black nor white
-    color = np.where(value > 0, np.float32(FOR), np.float32(AGAINST))  # (H, W, 3)
+    color = np.where(value > 0, FOR, AGAINST).astype(np.float32)  # (H, W, 3)
     opacity = np.abs(value) ** _RISE * _STRONGEST
     return Image.fromarray((gray * (1 - opacity) + color * opacity).round().astype(np.uint8))
 

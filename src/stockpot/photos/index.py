@@ -45,7 +45,9 @@ def index_folder(folder: Path, progress: Progress = silent) -> Index:
         raise PhotoError(f"There is no folder {folder}: give one that holds one folder of photos a class.")
     index = _index(folder, _scan(folder, {}, progress))
     if not index.photos:
-        raise PhotoError(f"{folder} has no class folder with a readable photo: expected {folder}/<class>/<file>.")
+        raise PhotoError(
+            f"{folder} has no class folder with a readable photo: expected {folder}/<class>/<file>."
+        )
     return index
 
 

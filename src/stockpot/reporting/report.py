@@ -5,9 +5,7 @@ import datetime
 import io
 import json
 import math
-import tomllib
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 from importlib.resources import files
@@ -32,6 +30,15 @@ from stockpot.photos.samples import ATTRIBUTION, is_sample
 from stockpot.photos.splits import Split, look_at_split
 from stockpot.progress import Progress, silent
 from stockpot.reporting import charts
+from stockpot.reporting.readings import (
+    Say,
+    read_audit,
+    read_checks,
+    read_confusion,
+    read_curves,
+    read_seconds,
+    texts,
+)
 
 THUMBNAIL = 192  # pixels, long side
 MISTAKES_SHOWN = 12
@@ -45,7 +52,6 @@ SECTIONS = (  # anchor, number on the lab sheet; the title is the text `<anchor>
     ("mistakes", "9"),
     ("making", ""),
 )
-Say = Callable[..., str]
 
 
 def write_report(project: Path | str, run: str | None = None, progress: Progress = silent) -> Path:
@@ -76,12 +82,14 @@ def _choose_run(opened: disk.Project, split: Split, name: str | None) -> Run:
     current = [run for run in runs if run.split_fingerprint == split.fingerprint]
     if not current:
         state = f"has only runs on photos that have changed since ({runs[0].name})" if runs else "has no run"
-        raise ProjectError(f"{opened.folder} {state}{f' {name!r}' if name else ''}: stockpot study {opened.folder}")
+        raise ProjectError(
+            f"{opened.folder} {state}{f' {name!r}' if name else ''}: stockpot study {opened.folder}"
+        )
     return min(current, key=lambda run: run.evaluation.loss)
 
 
 def _render(opened: disk.Project, run: Run, split: Split, selection: Selection) -> str:
-    say = _texts("en")
+    say = texts("en")
     model = read_model(run.model_path)
     shown = selection.mistakes[:MISTAKES_SHOWN]
     scale = shared_scale([*selection.correct, *shown])
@@ -117,13 +125,11 @@ def _render(opened: disk.Project, run: Run, split: Split, selection: Selection) 
         "conflicts": [" = ".join(_name(photo.path) for photo in same) for same in split.conflicts],
         "sheet": _contact_sheet(split, model),
         "charts": _charts(run, say),
-        "reading": _read_curves(run, say),
-        "audit": _audit(run, say),
-        "checks": _checks(run, say),
-        "seconds": say(
-            "transfer.seconds", parts=", ".join(f"{stage} {value:.1f} s" for stage, value in run.seconds.items())
-        ),
-        "confused": _confused(run, say),
+        "reading": read_curves(run, say),
+        "audit": read_audit(run, say),
+        "checks": read_checks(run, say),
+        "seconds": read_seconds(run, say),
+        "confused": read_confusion(run, say),
         "legend": _png(legend(scale)),
         "example": first.photo.relative_to(opened.folder).as_posix(),
         "correct": [_card(explanation, scale) for explanation in selection.correct],
@@ -131,17 +137,6 @@ def _render(opened: disk.Project, run: Run, split: Split, selection: Selection) 
         "environment": _flat(disk.read_json(run.folder / "environment.json") or {}),
     }
     return environment.get_template("report.html").render(values)
-
-
-def _texts(language: str) -> Say:
-    """Return a function that fills in one sentence of a language."""
-    texts = tomllib.loads((files("stockpot.reporting") / "texts" / f"{language}.toml").read_text())
-
-    def say(key: str, **values: object) -> str:
-        section, name = key.split(".")
-        return str(texts[section][name]).format(**values)
-
-    return say
 
 
 def _percent(share: float) -> str:
@@ -199,64 +194,6 @@ def _charts(run: Run, say: Say) -> dict[str, charts.Spec]:
             run.evaluation, say("evaluation.truth"), say("evaluation.predicted")
         ),
     }
-
-
-def _read_curves(run: Run, say: Say) -> str:
-    """Say in words what the loss curves show."""
-    last = run.history[-1]
-    best = min(run.history, key=lambda epoch: epoch.validation_loss)
-    gap = say(
-        "transfer.gap",
-        epochs=len(run.history),
-        training=f"{last.training_loss:.3f}",
-        validation=f"{last.validation_loss:.3f}",
-    )
-    if last.validation_loss > 1.01 * best.validation_loss:
-        key = "transfer.turn_middle"
-    elif len(run.history) > 1 and run.history[-2].validation_loss > 1.005 * last.validation_loss:
-        key = "transfer.turn_falling"
-    else:
-        key = "transfer.turn_end"
-    lowest, final = f"{best.validation_loss:.3f}", f"{last.validation_loss:.3f}"
-    return f"{gap} {say(key, best=best.number, lowest=lowest, last=final)}"
-
-
-def _audit(run: Run, say: Say) -> str:
-    audit = run.audit
-    if not audit.passed:
-        return say("transfer.audit_failed", **audit.__dict__)
-    return say(
-        "transfer.audit_passed",
-        frozen=f"{audit.frozen_parameters:,}",
-        trained=f"{audit.trained_parameters:,}",
-        batch_norms=audit.batch_norms,
-    )
-
-
-def _checks(run: Run, say: Say) -> str:
-    checks = run.checks
-    return say(
-        "transfer.checks",
-        cached=f"{checks.cached_features:.1e}",
-        reloaded=f"{checks.reloaded_logits:.1e}",
-        maps=f"{checks.reloaded_maps:.1e}",
-        identity=f"{checks.map_identity:.1e}",
-    )
-
-
-def _confused(run: Run, say: Say) -> str:
-    """Name the two classes that are mixed up most often."""
-    names = [figures.name for figures in run.evaluation.per_class]
-    pairs = [
-        (count, names[i], names[j])
-        for i, row in enumerate(run.evaluation.confusion)
-        for j, count in enumerate(row)
-        if i != j
-    ]
-    count, truth, predicted = max(pairs)
-    if not count:
-        return say("evaluation.no_mistakes")
-    return say("evaluation.confused", count=count, truth=truth, predicted=predicted)
 
 
 def _card(explanation: Explanation, scale: float) -> dict[str, str]:

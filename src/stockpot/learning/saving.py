@@ -1,0 +1,176 @@
+"""A trained classifier becomes a run on disk, and is checked by reading it again.
+
+`N` photos, `C` channels, `h`, `w` cells of a feature map, `K` classes.
+"""
+
+import csv
+import io
+import json
+import platform
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stockpot import project as disk
+from stockpot.backbones.backbone import Backbone, read_model_backbone
+from stockpot.errors import ModelError
+from stockpot.learning.classifier import Classifier
+from stockpot.learning.evaluation import Evaluation
+from stockpot.learning.features import Features
+from stockpot.learning.freezing import FreezeAudit
+from stockpot.learning.recipes import Recipe
+from stockpot.learning.runs import Checks, Epoch, Run, read_run
+from stockpot.model.activation_maps import activation_maps, residual
+from stockpot.model.engine import BATCH_SIZE, available_threads
+from stockpot.model.model_file import ModelFile, read_model, write_model
+from stockpot.model.prediction import softmax
+from stockpot.photos.preprocessing import read_prepared
+from stockpot.photos.splits import Split
+
+TOLERANCE = 1e-3  # of logits: cached features against the whole torch network
+MAP_TOLERANCE = 1e-4  # of logits: mean of the map + bias against the logit
+CHECKED_PHOTOS = 4  # go through the whole torch network when a run is saved
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """All that a training ends with."""
+
+    classifier: Classifier
+    recipe: Recipe
+    split: Split
+    history: tuple[Epoch, ...]
+    logits: NDArray[np.float32]  # (N, K), of the validation photos
+    evaluation: Evaluation
+    audit: FreezeAudit
+    seconds: dict[str, float]  # by stage
+
+
+def save_run(folder: Path, project: disk.Project, trained: Trained, features: Features) -> Run:
+    """Write a run into its folder; `evaluation.json`, written last, makes it complete.
+
+    Args:
+        folder: of the run.
+        project: its project.
+        trained: what is written.
+        features: of the training photos, then the validation photos.
+
+    Raises:
+        ModelError: the file that was written does not compute what was trained.
+        FolderError: the folder cannot be written.
+    """
+    started = time.perf_counter()
+    sides = trained.split
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "evaluation.json").unlink(missing_ok=True)  # incomplete from here to the end
+    _write_model(folder / "model.safetensors", trained)
+    checks = _check(trained, read_model(folder / "model.safetensors"), features)
+    disk.write_json(folder / "recipe.json", trained.recipe.to_json())
+    lines = [json.dumps(asdict(epoch)) + "\n" for epoch in trained.history]
+    disk.write_bytes(folder / "history.jsonl", "".join(lines).encode())
+    _write_predictions(folder / "predictions.csv", project, sides, trained.logits)
+    disk.write_json(folder / "environment.json", environment())
+    seconds = trained.seconds | {"saving and checking": time.perf_counter() - started}
+    result = {
+        "split_fingerprint": sides.fingerprint,
+        "photos": {"training": len(sides.training), "validation": len(sides.validation)},
+        "validation": trained.evaluation.to_json(),
+        "freeze_audit": asdict(trained.audit),
+        "checks": asdict(checks),
+        "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
+    }
+    disk.write_json(folder / "evaluation.json", result)
+    run = read_run(folder)
+    assert run is not None, "evaluation.json was just written"
+    return run
+
+
+def _write_model(path: Path, trained: Trained) -> None:
+    backbone, head = trained.classifier.backbone, trained.classifier.head
+    model = ModelFile(
+        path=path,
+        class_names=trained.split.class_names,
+        backbone=backbone.name,
+        fingerprint=backbone.fingerprint,
+        preprocessing=backbone.preprocessing,
+        recipe=trained.recipe.to_json(),
+        metrics={"validation": trained.evaluation.to_json()},
+        attribution=backbone.attribution,
+        weight=head.weight.detach().numpy(),
+        bias=head.bias.detach().numpy(),
+    )
+    write_model(model, {name: tensor.numpy() for name, tensor in backbone.weights().items()})
+
+
+@torch.no_grad()
+def _check(trained: Trained, model: ModelFile, features: Features) -> Checks:
+    """Send validation photos through the trained network and through the file read again.
+
+    Raises:
+        ModelError: something differs.
+    """
+    logits, sides = trained.logits, trained.split
+    photos = sides.validation[:CHECKED_PHOTOS]
+    pixels = torch.from_numpy(np.stack([read_prepared(photo.path, model.preprocessing) for photo in photos]))
+    maps, computed = _forward(trained.classifier.backbone, trained.classifier.head, pixels)
+    head = nn.Linear(*reversed(model.weight.shape))
+    head.load_state_dict({"weight": torch.from_numpy(model.weight), "bias": torch.from_numpy(model.bias)})
+    maps_again, computed_again = _forward(read_model_backbone(model), head, pixels)
+    first = len(sides.training)
+    identity = max(
+        residual(activation_maps(features.maps(first + i), model.weight), model.bias, logits[i])
+        for i in range(len(logits))
+    )
+    checks = Checks(
+        cached_features=float(np.abs(computed - logits[: len(photos)]).max()),
+        reloaded_logits=float(np.abs(computed_again - computed).max()),
+        reloaded_maps=float(np.abs(maps_again - maps).max()),
+        map_identity=identity,
+    )
+    same = checks.reloaded_logits == checks.reloaded_maps == 0
+    if not same or checks.cached_features > TOLERANCE or checks.map_identity > MAP_TOLERANCE:
+        raise ModelError(
+            f"What was saved in {model.path} is not what was trained ({checks}): delete the folder cache/ of "
+            f"the project and run the command again."
+        )
+    return checks
+
+
+def _forward(backbone: Backbone, head: nn.Linear, pixels: Tensor) -> tuple[NDArray[np.float32], ...]:
+    """Return feature maps `(N, C, h, w)` and logits `(N, K)`."""
+    maps = backbone(pixels)
+    return maps.numpy(), head(maps.mean(dim=(2, 3))).numpy()
+
+
+def _write_predictions(path: Path, project: disk.Project, sides: Split, logits: NDArray[np.float32]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "sha256", "truth", "label", "probability", *sides.class_names])
+    for photo, row in zip(sides.validation, softmax(logits), strict=True):
+        place = photo.path.relative_to(project.folder).as_posix()
+        label = sides.class_names[int(row.argmax())]
+        figures = [f"{value:.6f}" for value in (row.max(), *row)]
+        writer.writerow([place, photo.sha256, photo.label, label, *figures])
+    disk.write_bytes(path, text.getvalue().encode())
+
+
+def environment() -> dict[str, object]:
+    """Return what a run's bits depend on besides its recipe and photos."""
+    packages = ("stockpot", "torch", "onnxruntime", "numpy", "pillow")
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "device": "cpu",
+        "engine": "onnxruntime CPU",
+        "threads": available_threads(),
+        "torch_threads": torch.get_num_threads(),
+        "batch_size": BATCH_SIZE,
+        "versions": {name: version(name) for name in packages},
+    }
