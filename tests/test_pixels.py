@@ -1,0 +1,128 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stockpot.errors import UnreadablePhoto
+from stockpot.photos.pixels import MAX_PIXELS, decode
+
+
+def encoded(image: Image.Image, format_: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format_, **options)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def quadrants() -> Image.Image:
+    """Red, green over blue, white: every orientation looks different."""
+    picture = np.zeros((20, 30, 3), np.uint8)
+    picture[:10, :15], picture[:10, 15:] = (255, 0, 0), (0, 255, 0)
+    picture[10:, :15], picture[10:, 15:] = (0, 0, 255), (255, 255, 255)
+    return Image.fromarray(picture)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "undo"),
+    [
+        (2, Image.Transpose.FLIP_LEFT_RIGHT),
+        (3, Image.Transpose.ROTATE_180),
+        (4, Image.Transpose.FLIP_TOP_BOTTOM),
+        (5, Image.Transpose.TRANSPOSE),
+        (6, Image.Transpose.ROTATE_90),
+        (7, Image.Transpose.TRANSVERSE),
+        (8, Image.Transpose.ROTATE_270),
+    ],
+)
+def test_exif_orientation_is_applied(quadrants, orientation, undo):
+    """A photo taken with a turned camera comes out upright."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(quadrants.transpose(undo), "PNG", exif=exif)
+    assert np.array_equal(np.asarray(decode(data)), np.asarray(quadrants))
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 56624])
+def test_nonsense_orientation_is_ignored(quadrants, orientation):
+    """An orientation that does not exist changes nothing."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(quadrants, "PNG", exif=exif)
+    assert np.array_equal(np.asarray(decode(data)), np.asarray(quadrants))
+
+
+def test_transparency_becomes_white(quadrants):
+    """What can be seen through is white, not black, also in a palette."""
+    clear = quadrants.convert("RGBA")
+    clear.putalpha(0)
+    assert np.asarray(decode(encoded(clear, "PNG"))).min() == 255
+    palette = quadrants.convert("P")
+    palette.info["transparency"] = palette.getpixel((0, 0))
+    pixels = np.asarray(decode(encoded(palette, "PNG", transparency=palette.getpixel((0, 0)))))
+    assert tuple(pixels[0, 0]) == (255, 255, 255)
+
+
+def test_sixteen_bits_keep_their_brightness():
+    """A 16-bit gray picture is scaled to 8 bits, not cut off."""
+    ramp = np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8)
+    pixels = np.asarray(decode(encoded(Image.fromarray(ramp), "PNG")))[..., 0]
+    assert np.abs(pixels.astype(int) - ramp / 257).max() <= 1
+
+
+def test_other_color_spaces_become_rgb(quadrants):
+    """CMYK and gray photos become RGB of about the same look."""
+    cmyk = decode(encoded(quadrants.convert("CMYK"), "JPEG", quality=95))
+    assert np.abs(np.asarray(cmyk)[5, 5].astype(int) - (255, 0, 0)).max() < 40
+    assert decode(encoded(quadrants.convert("L"), "PNG")).mode == "RGB"
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF"])
+def test_formats_are_known_by_their_bytes(quadrants, format_):
+    """Every format is read whatever the file is called."""
+    assert decode(encoded(quadrants, format_)).size == quadrants.size
+
+
+def test_an_animation_is_its_first_frame(quadrants):
+    """Of an animated GIF the first frame counts."""
+    other = Image.new("RGB", quadrants.size, "black")
+    data = encoded(quadrants, "GIF", save_all=True, append_images=[other])
+    assert np.asarray(decode(data)).mean() > 50
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b"<!doctype html><p>Not found", "not an image"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "not an image"),
+    ],
+)
+def test_what_is_no_picture_is_refused(data, reason):
+    """The reason is in words."""
+    with pytest.raises(UnreadablePhoto, match=reason):
+        decode(data)
+
+
+def test_every_cut_of_a_photo_is_refused(quadrants):
+    """A download that broke off is refused wherever it broke off."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(noise), "JPEG")
+    for length in range(1, len(data) - 64, 97):
+        with pytest.raises(UnreadablePhoto):
+            decode(data[:length])
+
+
+def test_a_bomb_is_refused_before_it_is_decoded():
+    """A small file with too many pixels costs no memory."""
+    side = int(MAX_PIXELS**0.5) + 1
+    with pytest.raises(UnreadablePhoto, match="pixels"):
+        decode(encoded(Image.new("1", (side, side)), "PNG"))
+
+
+def test_a_large_photo_may_be_decoded_smaller():
+    """With `at_least` a JPEG keeps at least that many pixels on each side."""
+    data = encoded(Image.new("RGB", (1600, 1200), "red"), "JPEG")
+    small = decode(data, at_least=256)
+    assert 256 <= min(small.size) < 1200
+    assert decode(data).size == (1600, 1200)
