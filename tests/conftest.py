@@ -50,7 +50,7 @@ def solar(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 @pytest.fixture(scope="session")
-def cells() -> dict[str, list[Path]]:
+def cells_by_class() -> dict[str, list[Path]]:
     """The demo set's photographs by class, where the package has them."""
     return sample_files()
 

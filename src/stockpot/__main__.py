@@ -1,0 +1,5 @@
+"""`python -m stockpot` is `stockpot`."""
+
+from stockpot.cli import main
+
+main()

@@ -1,0 +1,173 @@
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from stockpot.cli import app
+from stockpot.learning.recipes import Recipe
+
+COMMANDS = typer.main.get_command(app).commands
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def broken(solar, tmp_path):
+    """Projects, folders and files that are wrong in one way each."""
+    (tmp_path / "empty").mkdir()
+    for name in ("one-class", "few", "classes"):
+        shutil.copytree(solar.project / "photos", tmp_path / name / ("" if name == "classes" else "photos"))
+    for folder in sorted((tmp_path / "one-class" / "photos").iterdir())[1:]:
+        shutil.rmtree(folder)
+    for file in sorted((tmp_path / "few" / "photos" / "monocrystalline defective").iterdir())[4:]:
+        file.write_text("not a photo")
+    (tmp_path / "model.safetensors").write_bytes(solar.run.model_path.read_bytes()[:5000])
+    (tmp_path / "bad.jpg").write_text("<html>")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["split", "{}/nothing"], 2, "There is no folder"),
+        (["study", "{}/nothing"], 2, "--photos FOLDER"),
+        (["study", "{}/empty"], 2, "is empty"),
+        (["study", "{}/classes"], 2, "stockpot study classes-project --photos"),
+        (["study", "{}/new", "--photos", "{}/nothing"], 1, "There is no folder"),
+        (["study", "{}/one-class"], 1, "one class"),
+        (["split", "{}/few"], 1, "'monocrystalline defective' has 4"),
+        (["split", "{}/classes"], 2, "is not a project"),
+        (["split", "{solar}", "--validation", "2"], 2, "between 0 and 1"),
+        (["train", "{solar}", "--recipe", "magic"], 2, "choose one of: linear-probe"),
+        (["train", "{solar}", "--backbone", "magic"], 2, "choose one of: xception"),
+        (["train", "{solar}", "--epochs", "0"], 2, "epochs is 0"),
+        (["train", "{solar}", "--start", "{}/bad.jpg"], 1, "cannot be read as weights"),
+        (["train", "{solar}", "--epochs", "many"], 2, "not a valid int"),
+        (["predict", "{}/model.safetensors", "{}/bad.jpg"], 1, "is not a stockpot model or is damaged"),
+        (["predict", "{}/empty", "{}/bad.jpg"], 1, "is no model"),
+        (["predict", "{solar}", "{}/gone.jpg"], 1, "There is no file"),
+        (["predict", "{solar}", "{}/bad.jpg"], 1, "refused 1"),
+        (["explain", "{solar}", "{}/bad.jpg", "--output", "{}/out"], 1, "not an image"),
+        (["evaluate", "{solar}", "{}/nothing"], 1, "There is no folder"),
+        (["evaluate", "{solar}", "{}/empty"], 1, "no class folder"),
+        (["report", "{}/one-class"], 1, "one class"),
+        (["report", "{solar}", "--run", "best"], 2, "no run 'best'"),
+        (["status", "{}/empty"], 2, "is empty"),
+        (["demo", "{}/demo", "--per-class", "9999"], 2, "5 to 313"),
+        (["demo", "{}/classes"], 2, "is not a project"),
+        (["cook"], 2, "No such command"),
+    ],
+)
+def test_every_mistake_is_one_line_and_an_exit_code(broken, solar, arguments, code, words):
+    """What happened and what to do, on stderr, without a traceback."""
+    filled = [argument.format(broken, solar=solar.project) for argument in arguments]
+    result = run(*filled)
+    assert result.exit_code == code, result.output
+    assert words in " ".join(result.stderr.replace("│", " ").split())
+    assert "Traceback" not in result.output
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(errors) <= 1
+
+
+def test_a_wrong_call_makes_nothing(broken):
+    """A project is made only when there is something to put into it."""
+    run("study", broken / "new", "--photos", broken / "nothing")
+    assert not (broken / "new").exists()
+
+
+def test_no_weights_is_one_line_and_loses_nothing(solar, tmp_path):
+    """On a machine without network and caches the whole program says what it tried and exits with 1."""
+    copy = tmp_path / "solar"
+    shutil.copytree(solar.project, copy, ignore=shutil.ignore_patterns("runs", "cache"))
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "PIP_INDEX_URL"), "http://127.0.0.1:9")
+    env = (
+        os.environ
+        | nowhere
+        | {
+            "HOME": str(tmp_path),
+            "XDG_CACHE_HOME": str(tmp_path),
+            "KERAS_HOME": str(tmp_path),
+            "no_proxy": "",
+            "PIP_FIND_LINKS": "",
+            "PIP_RETRIES": "0",
+            "PIP_CONFIG_FILE": os.devnull,
+        }
+    )
+    command = [sys.executable, "-m", "stockpot", "study", str(copy), "--quiet"]
+    answer = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert answer.returncode == 1
+    assert answer.stdout == ""
+    assert answer.stderr.count("\n") == 1 and "weights cannot be had" in answer.stderr
+    assert (copy / "split.json").exists()
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_help_with_an_example(name):
+    """A sentence and a line to copy."""
+    result = run(name, "--help")
+    assert result.exit_code == 0
+    assert f"Example: stockpot {name}" in result.stdout
+
+
+def test_every_field_of_a_recipe_is_an_option_of_train():
+    """With the same default, so that the two cannot drift apart."""
+    options = {option.name: option.default for option in COMMANDS["train"].params}
+    for field in dataclasses.fields(Recipe):
+        assert options[field.name] == field.default
+
+
+def test_json_on_stdout_is_json(solar, tmp_path):
+    """Every command that reports figures prints one JSON value, with the keys it promises."""
+    photo = solar.split.validation[0].path
+    folder = tmp_path / "test" / solar.split.validation[0].label
+    folder.mkdir(parents=True)
+    shutil.copy(photo, folder)
+    keys = {
+        ("split", solar.project): {"training", "validation", "refused", "fingerprint"},
+        ("train", solar.project): {"name", "n", "accuracy", "interval", "loss"},
+        ("status", solar.project): {"classes", "refused", "new", "runs", "next"},
+        ("study", solar.project): {"run", "trained", "report", "accuracy"},
+        ("evaluate", solar.project, folder.parent): {
+            "n",
+            "accuracy",
+            "interval",
+            "loss",
+            "confusion",
+            "per_class",
+        },
+        ("predict", solar.project, photo): {"path", "label", "probability", "probabilities", "error"},
+        ("explain", solar.project, photo, "--output", tmp_path / "o"): {
+            "label",
+            "logits",
+            "residual",
+            "picture",
+        },
+    }
+    for arguments, expected in keys.items():
+        result = run(*arguments, "--json")
+        assert result.exit_code == 0, result.output
+        assert expected <= json.loads(result.stdout).keys()
+
+
+def test_predict_prints_csv(solar, tmp_path):
+    """Header, one row a file in order, an error where there is one; progress is not on stdout."""
+    (tmp_path / "bad.jpg").write_text("x")
+    photo = solar.split.validation[0].path
+    result = run("predict", solar.project, tmp_path / "bad.jpg", photo)
+    header, bad, good = result.stdout.splitlines()
+    assert header == f"path,label,probability,{','.join(solar.split.class_names)},error"
+    assert bad.startswith(f"{tmp_path / 'bad.jpg'},,,,,,") and "not an image" in bad
+    assert good.startswith(f"{photo},") and good.endswith(",")
+
+
+def test_version():
+    """The version is the package's."""
+    assert run("--version").stdout.strip() == "0.1.0"

@@ -1,0 +1,86 @@
+import csv
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from stockpot.errors import PhotoError
+from stockpot.learning.models import evaluate, load_model, predict
+
+
+def test_predictions_keep_order_and_name_bad_files(solar, tmp_path):
+    """One row a file in the order given; a bad file has its error and ends nothing."""
+    photos = [photo.path for photo in solar.split.validation[:4]]
+    bad = tmp_path / "bad.jpg"
+    bad.write_text("<html>")
+    answers = list(predict(solar.project, [photos[0], bad, *photos[1:]]))
+    assert [answer.path for answer in answers] == [photos[0], bad, *photos[1:]]
+    assert "not an image" in answers[1].error
+    for answer in (answers[0], *answers[2:]):
+        assert sum(answer.probabilities) == pytest.approx(1)
+        assert answer.probability == max(answer.probabilities)
+
+
+def test_predictions_are_those_of_the_run(solar):
+    """A photo predicted from its file has the probability that the run wrote down."""
+    with (solar.run.folder / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    answers = list(predict(solar.run, [solar.project / row["path"] for row in rows]))
+    assert [answer.label for answer in answers] == [row["label"] for row in rows]
+    written = [float(row["probability"]) for row in rows]
+    assert np.abs(np.array([answer.probability for answer in answers]) - written).max() < 1e-4
+
+
+def test_a_folder_stands_for_its_files(solar):
+    """All visible files below it, by name."""
+    photos = solar.project / "photos"
+    answers = list(predict(solar.run, [photos]))
+    assert [a.path for a in answers] == sorted(p for p in photos.rglob("*") if p.is_file())
+
+
+def test_paths_that_do_not_exist_are_refused_before_anything_is_done(solar, tmp_path):
+    """A typing mistake costs no waiting."""
+    with pytest.raises(PhotoError, match=r"no file .*typo\.jpg"):
+        next(predict(solar.run, [tmp_path / "typo.jpg"]))
+    with pytest.raises(PhotoError, match="No files"):
+        next(predict(solar.run, [tmp_path]))
+
+
+def test_evaluating_the_validation_photos_gives_the_runs_figures(solar, tmp_path):
+    """The same photos in a folder of their own have the same accuracy and confusion."""
+    for photo in solar.split.validation:
+        (tmp_path / photo.label).mkdir(exist_ok=True)
+        shutil.copy(photo.path, tmp_path / photo.label)
+    result, index = evaluate(solar.run, tmp_path)
+    assert result.confusion == solar.run.evaluation.confusion
+    assert result.loss == pytest.approx(solar.run.evaluation.loss, abs=1e-4)
+    assert index.refused == ()
+
+
+def test_a_class_that_the_model_does_not_know_is_refused(solar, tmp_path, make_photo):
+    """The error names it and the classes there are."""
+    make_photo(tmp_path / "penguin" / "a.png")
+    with pytest.raises(PhotoError, match="'penguin'.*monocrystalline defective"):
+        evaluate(solar.run, tmp_path)
+
+
+def test_a_copied_model_file_needs_neither_its_project_nor_torch(solar, tmp_path):
+    """On another machine the graph is exported once; from then on torch is not imported."""
+    shutil.copy(solar.run.model_path, tmp_path / "model.safetensors")
+    photo = solar.split.validation[0].path
+    code = (
+        "import sys; from stockpot.learning.models import predict\n"
+        "answer, = predict(sys.argv[1], [sys.argv[2]])\n"
+        "print(answer.label, round(answer.probability, 4), 'torch' in sys.modules)"
+    )
+    env = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}
+    command = [sys.executable, "-c", code, str(tmp_path / "model.safetensors"), str(photo)]
+    first, second = (
+        subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout for _ in range(2)
+    )
+    (expected,) = load_model(solar.run).predict([photo])
+    assert first.split() == [*expected.label.split(), str(round(expected.probability, 4)), "True"]
+    assert second.split() == [*first.split()[:-1], "False"]
