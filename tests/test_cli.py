@@ -50,7 +50,7 @@ def broken(solar, tmp_path):
         (["train", "{solar}", "--backbone", "magic"], 2, "choose one of: xception"),
         (["train", "{solar}", "--epochs", "0"], 2, "epochs is 0"),
         (["train", "{solar}", "--start", "{}/bad.jpg"], 1, "cannot be read as weights"),
-        (["train", "{solar}", "--epochs", "many"], 2, "not a valid int"),
+        (["train", "{solar}", "--epochs", "many"], 2, "Invalid value for '--epochs'"),
         (["predict", "{}/model.safetensors", "{}/bad.jpg"], 1, "is not a stockpot model or is damaged"),
         (["predict", "{}/empty", "{}/bad.jpg"], 1, "is no model"),
         (["predict", "{solar}", "{}/gone.jpg"], 1, "There is no file"),

@@ -16,13 +16,13 @@ def project(tmp_path, class_folders):
 
 
 def test_bad_files_are_named_and_the_rest_counts(project):
-    """A file that cannot be read is refused by name; what a system put there is not mentioned."""
+    """A file that cannot be read is refused by name; what is hidden is not mentioned."""
     (project.photos / "cat" / "page.jpg").write_text("<html>")
     (project.photos / "cat" / "Thumbs.db").write_text("x")
     (project.photos / "cat" / "._0.png").write_text("x")
     (project.photos / ".ipynb_checkpoints").mkdir()
     index = index_project(project)
-    assert [file.path.name for file in index.refused] == ["page.jpg"]
+    assert [file.path.name for file in index.refused] == ["Thumbs.db", "page.jpg"]
     assert len(index.photos) == 12
 
 

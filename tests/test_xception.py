@@ -58,6 +58,7 @@ def test_maps_equal_those_of_keras(keras, keras_weights, cells, size, cells_by_c
     assert np.abs(ours).max() > 0.5
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Keras' own, while it saves
 def test_the_old_layout_gives_the_same_tensors(keras, keras_weights, tmp_path):
     """keras.applications' own downloads have another layout; Keras writes one for us."""
     network = keras_xception(keras, keras_weights, 256)

@@ -14,6 +14,7 @@ The house, in the order in which data flows::
     studies.py    the whole lab as one function
     cli.py        parse, call one function, print
     display.py    progress on stderr
+    __main__.py   python -m stockpot
 
 A later line may import an earlier one, never the reverse. Nothing is imported before it is used.
 """

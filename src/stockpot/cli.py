@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +27,7 @@ class _Commands(typer.core.TyperGroup):
             _say(f"Error: {error}")
             raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:
-            sys.stderr.close()  # whoever read our output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
             raise typer.Exit(0) from None
         except OSError as error:
             _say(

@@ -162,8 +162,8 @@ def user_cache() -> Path:
 
 
 def is_hidden(name: str) -> bool:
-    """Tell whether an operating system put a file there for itself."""
-    return name.startswith(".") or name.lower() in {"thumbs.db", "desktop.ini", "__macosx"}
+    """Tell whether a file or folder is not meant to be seen."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def write_bytes(path: Path, data: bytes) -> None:

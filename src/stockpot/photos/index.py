@@ -1,11 +1,12 @@
 """What is in a tree of class folders right now: every file hashed and decoded once, remembered by mtime."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stockpot import project as disk
-from stockpot.errors import PhotoError, UnreadablePhoto
+from stockpot.errors import FolderError, PhotoError, UnreadablePhoto
 from stockpot.photos.photo import Photo, Refused, fingerprint
 from stockpot.photos.pixels import decode
 from stockpot.progress import Progress, silent
@@ -22,15 +23,11 @@ class Index:
 
 
 def index_project(project: disk.Project, progress: Progress = silent) -> Index:
-    """Return what is in `photos/` now; only new and changed files are read.
-
-    Raises:
-        Busy, FolderError: the cache cannot be written.
-    """
+    """Return what is in `photos/` now; only new and changed files are read."""
     stored = disk.read_json(project.index_file) or {}
     entries = _scan(project.photos, stored, progress)
     if entries != stored:
-        with project.writing():
+        with suppress(FolderError):  # a project that may only be read is read without a cache
             disk.write_json(project.index_file, entries)
     return _index(project.photos, entries)
 

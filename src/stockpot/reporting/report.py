@@ -90,6 +90,7 @@ def _choose_run(opened: disk.Project, split: Split, name: str | None) -> Run:
 
 def _render(opened: disk.Project, run: Run, split: Split, selection: Selection) -> str:
     say = texts("en")
+    name = opened.folder.resolve().name
     model = read_model(run.model_path)
     shown = selection.mistakes[:MISTAKES_SHOWN]
     scale = shared_scale([*selection.correct, *shown])
@@ -106,14 +107,14 @@ def _render(opened: disk.Project, run: Run, split: Split, selection: Selection) 
         "percent": _percent,
         "decimal": lambda value: f"{value:.3f}",
         "style": Markup((room / "templates" / "report.css").read_text("utf-8")),
-        "scripts": [Markup((vendor / name).read_text("utf-8")) for name in scripts],
-        "project": opened.folder.resolve().name,
+        "scripts": [Markup((vendor / file).read_text("utf-8")) for file in scripts],
+        "project": name,
         "version": version("stockpot"),
         "date": datetime.date.today().isoformat(),
         "attribution": ATTRIBUTION if is_sample(opened) else "",
         "contents": [
-            (name, number, say(f"{name}.heading", backbone=run.recipe["backbone"].capitalize()))
-            for name, number in SECTIONS
+            (anchor, number, say(f"{anchor}.heading", backbone=run.recipe["backbone"].capitalize()))
+            for anchor, number in SECTIONS
         ],
         "run": run,
         "split": split,
@@ -131,7 +132,7 @@ def _render(opened: disk.Project, run: Run, split: Split, selection: Selection) 
         "seconds": read_seconds(run, say),
         "confused": read_confusion(run, say),
         "legend": _png(legend(scale)),
-        "example": first.photo.relative_to(opened.folder).as_posix(),
+        "example": f"{name}/{first.photo.relative_to(opened.folder).as_posix()}",
         "correct": [_card(explanation, scale) for explanation in selection.correct],
         "mistakes": [_card(explanation, scale) for explanation in shown],
         "environment": _flat(disk.read_json(run.folder / "environment.json") or {}),
