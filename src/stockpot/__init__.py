@@ -8,7 +8,8 @@ The house, in the order in which data flows::
     photos/       photo · pixels · preprocessing · index · duplicates · splits · intake · samples
     model/        a finished model, without torch: model_file · engine · prediction · activation_maps · overlay
     backbones/    backbone · xception · keras_files · weights · graph
-    learning/     recipes · classifier · freezing · features · evaluation · runs · saving · training · models · status
+    learning/     recipes · classifier · freezing · features · evaluation · training · saving · runs · models ·
+                  status
     explanation/  explanation · selection
     reporting/    report · charts · readings · texts, templates, vendor
     studies.py    the whole lab as one function
