@@ -63,7 +63,10 @@ def test_pictures_are_written_one_a_file(solar, tmp_path):
     bad.touch()
     answers = list(explain_files(solar.run, [photo, bad, twin], tmp_path / "out"))
     assert isinstance(answers[1][2], UnreadablePhoto)
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {f"{photo.stem}.png", f"{photo.stem}-2.png"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        f"{photo.stem}-why.png",
+        f"{photo.stem}-2-why.png",
+    }
     assert answers[0][2].overlay(longest=100).size == (100, 100)
 
 

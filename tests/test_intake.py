@@ -1,8 +1,11 @@
+import os
+
 import pytest
 
 from stockpot.errors import PhotoError, ProjectError
+from stockpot.photos.index import index_project
 from stockpot.photos.intake import bring_in
-from stockpot.project import read_lines
+from stockpot.project import open_project, read_lines
 
 
 def contents(folder):
@@ -69,3 +72,24 @@ def test_a_folder_with_something_else_is_not_taken_over(tmp_path, class_folders)
     (tmp_path / "thesis" / "chapter1.tex").write_text("x")
     with pytest.raises(ProjectError):
         bring_in(tmp_path / "thesis", class_folders)
+
+
+@pytest.mark.parametrize(
+    ("project", "source"), [("source/p", "source"), ("p", "p/photos"), ("source", "source")]
+)
+def test_photos_and_project_lie_apart(tmp_path, class_folders, project, source):
+    """Neither may contain the other: nothing is written among the photos."""
+    before = contents(class_folders)
+    bring_in(tmp_path / "p", class_folders)
+    with pytest.raises(ProjectError, match="keep them apart"):
+        bring_in(tmp_path / project, tmp_path / source)
+    assert contents(class_folders) == before
+
+
+def test_odd_names_go_through(tmp_path, class_folders, make_photo):
+    """A name that is no UTF-8 is a name like any other."""
+    odd = os.fsdecode(b"caf\xe9.png")
+    make_photo(class_folders / "cat" / "x.png", seed=70).rename(class_folders / "cat" / odd)
+    assert bring_in(tmp_path / "pets", class_folders) == 13
+    assert bring_in(tmp_path / "pets", class_folders) == 0
+    assert odd in {photo.path.name for photo in index_project(open_project(tmp_path / "pets")).photos}

@@ -46,8 +46,7 @@ def test_every_cut_of_the_file_is_refused(model):
             read_model(model.path)
 
 
-@pytest.mark.parametrize("missing", ["class_names", "preprocessing", "fingerprint"])
-def test_a_file_of_somebody_else_is_refused(model, missing):
+def test_a_file_of_somebody_else_is_refused(model):
     """Metadata that is not ours is named."""
     write_model(model, {})
     tensors = load_file(model.path)

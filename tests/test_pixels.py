@@ -126,3 +126,24 @@ def test_a_large_photo_may_be_decoded_smaller():
     small = decode(data, at_least=256)
     assert 256 <= min(small.size) < 1200
     assert decode(data).size == (1600, 1200)
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF"])
+def test_damaged_bytes_are_decoded_or_refused(quadrants, format_):
+    """Whatever a decoder raises, it is a reason in words."""
+    whole = encoded(quadrants, format_)
+    random = np.random.default_rng(0)
+    for _ in range(150):
+        data = bytearray(whole)
+        for place in random.integers(0, len(data), 4):
+            data[place] = random.integers(0, 256)
+        try:
+            assert decode(bytes(data)).mode == "RGB"
+        except UnreadablePhoto as error:
+            assert str(error)
+
+
+def test_pixels_of_unknown_range_are_refused():
+    """A 32-bit picture would become black or white without a word."""
+    with pytest.raises(UnreadablePhoto, match="32 bits"):
+        decode(encoded(Image.new("F", (8, 8), 0.5), "TIFF"))

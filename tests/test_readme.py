@@ -40,7 +40,7 @@ def test_commands_and_code_run(kitchen):
         subprocess.run([sys.executable, "-m", "stockpot", *arguments], cwd=kitchen, check=True)
     (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
     subprocess.run([sys.executable, "-c", code], cwd=kitchen, check=True, env=os.environ)
-    for made in ("food/report.html", "why/dinner.png", "why.png"):
+    for made in ("food/report.html", "why/dinner-why.png", "why.png"):
         assert (kitchen / made).exists()
 
 

@@ -1,8 +1,11 @@
+import shutil
+
 import pytest
 
 from stockpot.errors import ModelError
 from stockpot.learning.runs import find_model, read_run, read_runs
 from stockpot.project import open_project
+from stockpot.studies import study
 
 
 def test_a_project_a_run_and_a_file_mean_the_same_model(solar):
@@ -30,3 +33,27 @@ def test_no_model_is_a_sentence(tmp_path):
     (tmp_path / "photos").mkdir()
     with pytest.raises(ModelError, match="no completed run: stockpot study"):
         find_model(tmp_path)
+
+
+def test_a_run_whose_model_broke_is_trained_again(solar, tmp_path):
+    """Neither a damaged model nor damaged figures block a project for ever."""
+    copy = tmp_path / "solar"
+    shutil.copytree(solar.project, copy)
+    whole = solar.run.model_path.read_bytes()
+    broken = copy / "runs" / "probe" / "model.safetensors"
+    broken.write_bytes(whole[:5000])
+    assert study(copy).trained
+    assert broken.read_bytes() == whole
+    (copy / "runs" / "probe" / "evaluation.json").write_text("{}")
+    assert study(copy).trained
+
+
+def test_the_best_run_is_one_of_the_present_photos(solar, tmp_path, caplog):
+    """A stale run is taken only where there is no other, and that is said."""
+    copy = tmp_path / "solar"
+    shutil.copytree(solar.project, copy)
+    assert find_model(copy).parent.name == "probe"
+    assert caplog.text == ""
+    next((copy / "photos" / "monocrystalline defective").iterdir()).unlink()
+    assert find_model(copy).parent.name == "probe"
+    assert "probe is stale" in caplog.text

@@ -1,15 +1,16 @@
 import pytest
 
 from stockpot.errors import WrongUse
+from stockpot.photos.intake import bring_in
 from stockpot.photos.samples import bring_in_samples, is_sample
-from stockpot.project import create_project, read_lines
+from stockpot.project import open_project, read_lines
 
 
 def test_the_demo_set_has_four_classes_and_names_its_licence(tmp_path):
     """As many photos of each class as asked for, each with its licence."""
-    project = create_project(tmp_path / "cells")
-    assert bring_in_samples(project, 6) == 24
-    assert bring_in_samples(project, 6) == 0
+    assert bring_in_samples(tmp_path / "cells", 6) == 24
+    assert bring_in_samples(tmp_path / "cells", 6) == 0
+    project = open_project(tmp_path / "cells")
     counts = {folder.name: len(list(folder.iterdir())) for folder in project.photos.iterdir()}
     assert counts == {
         "monocrystalline defective": 6,
@@ -24,4 +25,13 @@ def test_the_demo_set_has_four_classes_and_names_its_licence(tmp_path):
 def test_more_than_there_are_is_refused(tmp_path):
     """The error says how many there are."""
     with pytest.raises(WrongUse, match="5 to 313"):
-        bring_in_samples(create_project(tmp_path / "cells"), 1000)
+        bring_in_samples(tmp_path / "cells", 1000)
+    assert not (tmp_path / "cells").exists()
+
+
+def test_the_demo_never_mixes_with_photos_of_ones_own(tmp_path, class_folders):
+    """A project that holds other photos is refused and stays as it is."""
+    bring_in(tmp_path / "pets", class_folders)
+    with pytest.raises(WrongUse, match="photos of your own"):
+        bring_in_samples(tmp_path / "pets", 6)
+    assert {entry.name for entry in (tmp_path / "pets" / "photos").iterdir()} == {"cat", "dog"}

@@ -139,3 +139,15 @@ def test_photos_that_cannot_be_split_are_explained(pets, tmp_path):
     shutil.rmtree(pets / "photos" / "cat")
     with pytest.raises(PhotoError, match="no readable photo"):
         split(pets)
+
+
+def test_a_class_without_validation_photos_is_refused(pets, make_photo):
+    """Whoever deletes them by hand is told how to split anew."""
+    for i in range(4):
+        make_photo(pets / "photos" / "cat" / f"more{i}.png", seed=80 + i)
+    for photo in split(pets).validation:
+        if photo.label == "cat":
+            photo.path.unlink()
+    with pytest.raises(PhotoError, match="'cat' is left to validate on.*--seed 1"):
+        split(pets)
+    assert split(pets, seed=1).validation

@@ -39,7 +39,7 @@ def test_a_changed_project_is_made_true_again(solar, tmp_path):
 
 def test_the_photos_own_folder_is_no_project(class_folders):
     """The source is never written to."""
-    with pytest.raises(ProjectError, match="another name"):
+    with pytest.raises(ProjectError, match="keep them apart"):
         study(class_folders, photos=class_folders)
     assert {entry.name for entry in class_folders.iterdir()} == {"cat", "dog"}
 

@@ -1,6 +1,7 @@
 """The command line: parse, call one function, print. Data go to stdout, progress and messages to stderr."""
 
 import csv
+import io
 import json
 import logging
 import os
@@ -35,7 +36,7 @@ class _Commands(typer.core.TyperGroup):
             )
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            _say("Stopped. The same command goes on from here.")
+            _say("Stopped. What was finished is kept; give the same command again to go on.")
             raise typer.Exit(130) from None
 
 
@@ -58,7 +59,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; names that the terminal cannot show are escaped, never a crash."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     app(prog_name="stockpot")
 
 
@@ -278,6 +282,7 @@ def predict(
 
     progress = show_progress(quiet or sys.stdout.isatty())
     predictor = load_model(model, progress)
+    _say(f"model: {predictor.model.path}")
     names = predictor.model.class_names
     rows = csv.writer(sys.stdout, lineterminator="\n")
     if not as_json:
@@ -316,10 +321,10 @@ def explain(
     from stockpot.explanation.explanation import explain_files
 
     done = refused = 0
-    for file, picture, answer in explain_files(model, photos, output, label, show_progress(quiet)):
+    for _, picture, answer in explain_files(model, photos, output, label, show_progress(quiet)):
         if isinstance(answer, StockpotError):
             refused += 1
-            _say(f"refused {file}: {answer}")
+            _say(f"refused {answer}")
             continue
         done += 1
         if as_json:

@@ -1,5 +1,6 @@
 """Progress on stderr: a bar with the time left on a terminal, one line a finished stage elsewhere."""
 
+import atexit
 import time
 from typing import Any
 
@@ -64,5 +65,6 @@ class _Bars:
             console=self.console,
         )
         self.bars.start()
+        atexit.register(self.bars.stop)  # also after an error: the cursor must come back
         self.task = self.bars.add_task(stage, total=total)
         self.stage = stage

@@ -78,16 +78,19 @@ class Project:
             Busy: another process holds it.
             FolderError: the folder cannot be written.
         """
+        lock = filelock.FileLock(self.folder / ".lock", timeout=0, is_singleton=True)
         try:
-            lock = filelock.FileLock(self.folder / ".lock", timeout=0, is_singleton=True)
-            with lock:
-                yield
+            lock.acquire()
         except filelock.Timeout:
             raise Busy(
                 f"Another stockpot is writing to {self.folder}; wait until it is done and try again."
             ) from None
         except PermissionError as error:
             raise FolderError(f"{error.filename} cannot be written: make {self.folder} writable.") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 def create_project(folder: Path | str) -> Project:
@@ -202,7 +205,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as readable JSON, as one step."""
-    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+    write_bytes(
+        path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
+    )
 
 
 def read_json(path: Path) -> Any:
@@ -233,7 +238,11 @@ def append_lines(path: Path, rows: list[Any]) -> None:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 file.write(b"\n")
-        file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+        file.write(
+            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode(
+                "utf-8", "surrogatepass"
+            )
+        )
         file.flush()
         os.fsync(file.fileno())
 

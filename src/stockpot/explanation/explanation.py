@@ -122,7 +122,7 @@ def explain(place: Place, photo: Path | str, progress: Progress = silent) -> Exp
     try:
         pixels = read_prepared(path, predictor.model.preprocessing)
     except UnreadablePhoto as error:
-        raise UnreadablePhoto(f"{path} {error}; give another file.") from None
+        raise UnreadablePhoto(f"{path} {error}: give another file.") from None
     features, maps = predictor.engine.run(pixels[None])
     return explain_maps(predictor.model, path, maps[0], predictor.logits(features)[0])
 
@@ -155,9 +155,9 @@ def explain_files(
     files = list_files(photos)
     taken: set[str] = set()
     for done, file in enumerate(files, 1):
-        name = next(name for name in _numbered(file.stem) if name not in taken)
-        taken.add(name)
-        picture = output / f"{name}.png"
+        name = next(name for name in _numbered(file.stem) if name.casefold() not in taken)
+        taken.add(name.casefold())
+        picture = output / f"{name}-why.png"  # never the name of a photo
         try:
             answer = explain(predictor, file)
             with replacing(picture) as temporary:

@@ -3,6 +3,7 @@
 `n` photos, `C` channels.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +48,7 @@ def explain_run(project: disk.Project, run: Run, split: Split, progress: Progres
     logits = features.pooled @ model.weight.T + model.bias
     truth = np.array([model.class_names.index(photo.label) for photo in photos])
     right = logits.argmax(axis=1) == truth
-    per_class = max(2, CORRECT_PHOTOS // len(model.class_names))
+    per_class = max(2, math.ceil(CORRECT_PHOTOS / len(model.class_names)))
     chosen: list[int] = []
     for k in range(len(model.class_names)):
         members = np.flatnonzero(right & (truth == k))

@@ -63,6 +63,8 @@ def cached_features(
     missing = [photo for photo in photos if photo.sha256 not in known]
     if missing:
         with project.writing():
+            cache = _Cache(project.features / key)  # another process may have added rows
+            missing = [photo for photo in photos if photo.sha256 not in set(cache.order)]
             _compute(cache, missing, preprocessing, engine(), progress)
     return cache.read([photo.sha256 for photo in photos])
 
@@ -74,7 +76,16 @@ class _Cache:
         self.folder = folder
         header, *rows = disk.read_lines(folder / "index.jsonl") or [None]
         self.shape: tuple[int, int, int] | None = tuple(header["shape"]) if header else None  # C, h, w
-        self.order: list[str] = [row["sha256"] for row in rows]
+        self.order: list[str] = [row["sha256"] for row in rows][: self._whole_rows()]
+
+    def _whole_rows(self) -> int:
+        """Return how many rows both files hold."""
+        if self.shape is None:
+            return 0
+        channels, height, width = self.shape
+        sizes = {"features.f32": 4 * channels, "maps.f16": 2 * channels * height * width}
+        files = {self.folder / name: size for name, size in sizes.items()}
+        return min(path.stat().st_size // size if path.exists() else 0 for path, size in files.items())
 
     def append(self, names: list[str], maps: NDArray[np.float32]) -> None:
         """Write rows first, then the index lines that make them count."""

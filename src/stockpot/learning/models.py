@@ -49,7 +49,7 @@ def model_engine(model: ModelFile, progress: Progress = silent) -> Engine:
 
 def _graphs(model: ModelFile) -> Path:
     """Return where the graph is kept: in the model's project, or in the platform's cache."""
-    project = disk.Project(model.path.absolute().parents[2])
+    project = disk.Project(model.path.absolute().parent.parent.parent)
     if project.photos.is_dir() and project.runs in model.path.absolute().parents:
         return project.graphs
     return disk.user_cache() / "graphs"

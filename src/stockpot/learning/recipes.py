@@ -1,6 +1,8 @@
 """Every choice that defines a training, as one flat value."""
 
+import hashlib
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from stockpot.errors import RecipeError
@@ -56,5 +58,8 @@ class Recipe:
         return cls.linear_probe(**fields_)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the recipe as JSON holds it."""
-        return asdict(self)
+        """Return the recipe as JSON holds it: a file of weights by its name and sha256, without its folder."""
+        start, file = self.start, Path(self.start)
+        if file.is_file():
+            start = f"{file.name} (sha256 {hashlib.sha256(file.read_bytes()).hexdigest()[:12]})"
+        return asdict(self) | {"start": start}

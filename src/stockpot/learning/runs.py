@@ -1,14 +1,21 @@
 """A run: one executed recipe with history, evaluation and weights, as its folder holds it."""
 
+import logging
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stockpot import project as disk
-from stockpot.errors import ModelError, RecipeError
+from stockpot.errors import ModelError, PhotoError, ProjectError, RecipeError
 from stockpot.learning.evaluation import Evaluation, from_json
 from stockpot.learning.freezing import FreezeAudit
+from stockpot.model.model_file import read_model
+from stockpot.photos.splits import look_at_split
+
+log = logging.getLogger("stockpot")
+
+CHECKED_PHOTOS = 4  # go through the whole torch network when a run is saved
 
 
 @dataclass(frozen=True)
@@ -55,10 +62,16 @@ class Run:
 
 
 def read_run(folder: Path) -> Run | None:
-    """Return the run in a folder, or None where it was not completed."""
-    result = disk.read_json(folder / "evaluation.json")
-    if result is None:
+    """Return the run in a folder, or None where it was not completed or its figures are damaged."""
+    try:
+        result = disk.read_json(folder / "evaluation.json")
+        return None if result is None else _run(folder, result)
+    except (ProjectError, KeyError, TypeError, AttributeError):
+        log.warning("%s is damaged and does not count: train again.", folder / "evaluation.json")
         return None
+
+
+def _run(folder: Path, result: dict[str, Any]) -> Run:
     return Run(
         name=folder.name,
         folder=folder,
@@ -86,9 +99,17 @@ def find_run(
     """Return the completed run of a recipe on a split, or None; `name` narrows it to one."""
     for run in read_runs(project):
         same = run.recipe == recipe and run.split_fingerprint == split_fingerprint
-        if same and name in (None, run.name):
+        if same and name in (None, run.name) and _is_readable(run.model_path):
             return run
     return None
+
+
+def _is_readable(model: Path) -> bool:
+    try:
+        read_model(model)
+    except ModelError:
+        return False
+    return True
 
 
 def run_folder(project: disk.Project, recipe: dict[str, Any], name: str | None) -> Path:
@@ -101,9 +122,9 @@ def run_folder(project: disk.Project, recipe: dict[str, Any], name: str | None) 
     """
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise RecipeError(f"{name!r} cannot name a run: use letters, digits, '-', '_' and '.'.")
-    taken = {run.name: run.recipe for run in read_runs(project)}
+    taken = {run.name.casefold(): run.recipe for run in read_runs(project)}
     if name is not None:
-        if taken.get(name, recipe) != recipe:
+        if taken.get(name.casefold(), recipe) != recipe:
             raise RecipeError(
                 f"A run {name!r} with another recipe exists: give another --name or delete {project.runs / name}."
             )
@@ -115,7 +136,8 @@ def run_folder(project: disk.Project, recipe: dict[str, Any], name: str | None) 
 def find_model(place: Path) -> Path:
     """Return the model file that a run folder, a model file or a project means.
 
-    Of a project's runs it is the one with the lowest validation loss.
+    Of a project's runs it is the one with the lowest validation loss among those of its present photos; where
+    all are older than the photos, of all, with a warning.
 
     Raises:
         ModelError: there is none; says what to do.
@@ -126,8 +148,20 @@ def find_model(place: Path) -> Path:
         return place / "model.safetensors"
     if (place / "photos").is_dir():
         if runs := read_runs(disk.Project(place)):
-            return min(runs, key=lambda run: run.evaluation.loss).model_path
+            return _best(place, runs).model_path
         raise ModelError(f"{place} has no completed run: stockpot study {place}")
     raise ModelError(
         f"{place} is no model: give a model.safetensors file, a run's folder, or a project with a completed run."
     )
+
+
+def _best(place: Path, runs: list[Run]) -> Run:
+    try:
+        present = look_at_split(place).fingerprint
+    except PhotoError:
+        present = ""
+    current = [run for run in runs if run.split_fingerprint == present]
+    best = min(current or runs, key=lambda run: run.evaluation.loss)
+    if not current:
+        log.warning("run %s is stale: the photos have changed since; stockpot study %s", best.name, place)
+    return best

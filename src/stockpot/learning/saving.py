@@ -25,7 +25,7 @@ from stockpot.learning.evaluation import Evaluation
 from stockpot.learning.features import Features
 from stockpot.learning.freezing import FreezeAudit
 from stockpot.learning.recipes import Recipe
-from stockpot.learning.runs import Checks, Epoch, Run, read_run
+from stockpot.learning.runs import CHECKED_PHOTOS, Checks, Epoch, Run, read_run
 from stockpot.model.activation_maps import activation_maps, residual
 from stockpot.model.engine import BATCH_SIZE, available_threads
 from stockpot.model.model_file import ModelFile, read_model, write_model
@@ -35,7 +35,6 @@ from stockpot.photos.splits import Split
 
 TOLERANCE = 1e-3  # of logits: cached features against the whole torch network
 MAP_TOLERANCE = 1e-4  # of logits: mean of the map + bias against the logit
-CHECKED_PHOTOS = 4  # go through the whole torch network when a run is saved
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +136,7 @@ def _check(trained: Trained, model: ModelFile, features: Features) -> Checks:
     if not same or checks.cached_features > TOLERANCE or checks.map_identity > MAP_TOLERANCE:
         raise ModelError(
             f"What was saved in {model.path} is not what was trained ({checks}): delete the folder cache/ of "
-            f"the project and run the command again."
+            f"the project, check the disk, and train again."
         )
     return checks
 
@@ -157,7 +156,7 @@ def _write_predictions(path: Path, project: disk.Project, sides: Split, logits: 
         label = sides.class_names[int(row.argmax())]
         figures = [f"{value:.6f}" for value in (row.max(), *row)]
         writer.writerow([place, photo.sha256, photo.label, label, *figures])
-    disk.write_bytes(path, text.getvalue().encode())
+    disk.write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def environment() -> dict[str, object]:

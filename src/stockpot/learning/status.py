@@ -8,6 +8,7 @@ from typing import Any
 from stockpot import project as disk
 from stockpot.errors import PhotoError
 from stockpot.learning.runs import Run, read_runs
+from stockpot.photos.duplicates import distinct_photos
 from stockpot.photos.index import index_project
 from stockpot.photos.photo import Refused
 from stockpot.photos.splits import Split, look_at_split
@@ -70,13 +71,14 @@ def look_at_status(project: Path | str, progress: Progress = silent) -> Status:
     except PhotoError as error:
         split, problem = None, str(error)
     runs = read_runs(opened)
+    distinct = distinct_photos(index.photos)
     known = (disk.read_json(opened.split_file) or {}).get("sides", {})
     return Status(
         classes=_count(Counter(photo.label for photo in index.photos), split),
         refused=index.refused,
-        repeated=len(split.repeated) if split else 0,
-        conflicts=len(split.conflicts) if split else 0,
-        new=sum(photo.sha256 not in known for photo in index.photos),
+        repeated=len(distinct.repeated),
+        conflicts=sum(map(len, distinct.conflicts)),
+        new=sum(photo.sha256 not in known for photo in distinct.photos),
         runs=tuple(
             RunState(run.name, run.evaluation.accuracy, run.evaluation.n, _is_stale(run, split))
             for run in runs

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from stockpot.errors import ModelError
+from stockpot.errors import FolderError, ModelError
 from stockpot.photos.preprocessing import Preprocessing, from_json
 from stockpot.project import replacing
 
@@ -67,7 +67,10 @@ def write_model(model: ModelFile, backbone: Tensors) -> None:
     tensors = {f"backbone.{name}": np.ascontiguousarray(value) for name, value in backbone.items()}
     tensors |= {"head.weight": model.weight, "head.bias": model.bias}
     with replacing(model.path) as temporary:
-        save_file(tensors, temporary, {_KEY: json.dumps(metadata)})
+        try:
+            save_file(tensors, temporary, {_KEY: json.dumps(metadata)})
+        except SafetensorError as error:
+            raise FolderError(f"{model.path} cannot be written ({_reason(error)}): free space.") from None
 
 
 def read_model(path: Path) -> ModelFile:

@@ -49,7 +49,7 @@ def _on_photo(cam: Cam, size: tuple[int, int], box: Box | None) -> Cam:
     """Return the map enlarged over `box` of a photo of `size`: `(H, W)`; 0 where it does not reach."""
     left, top, right, bottom = (round(edge) for edge in box or (0, 0, *size))
     enlarged = Image.fromarray(cam.astype(np.float32)).resize(
-        (right - left, bottom - top), Image.Resampling.BILINEAR
+        (max(1, right - left), max(1, bottom - top)), Image.Resampling.BILINEAR
     )
     canvas = Image.new("F", size, 0.0)
     canvas.paste(enlarged, (left, top))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stockpot import project as disk
-from stockpot.errors import FolderError, PhotoError, UnreadablePhoto
+from stockpot.errors import FolderError, PhotoError, ProjectError, UnreadablePhoto
 from stockpot.photos.photo import Photo, Refused, fingerprint
 from stockpot.photos.pixels import decode
 from stockpot.progress import Progress, silent
@@ -24,7 +24,11 @@ class Index:
 
 def index_project(project: disk.Project, progress: Progress = silent) -> Index:
     """Return what is in `photos/` now; only new and changed files are read."""
-    stored = disk.read_json(project.index_file) or {}
+    try:
+        stored = disk.read_json(project.index_file)
+    except ProjectError:
+        stored = None  # a damaged cache is no cache
+    stored = stored if isinstance(stored, dict) else {}
     entries = _scan(project.photos, stored, progress)
     if entries != stored:
         with suppress(FolderError):  # a project that may only be read is read without a cache
@@ -51,16 +55,18 @@ def index_folder(folder: Path, progress: Progress = silent) -> Index:
 def _scan(root: Path, stored: dict[str, Entry], progress: Progress) -> dict[str, Entry]:
     """Return an entry for every visible file of every class folder, by its path below `root`."""
     files = [file for folder in disk.visible(root) if folder.is_dir() for file in disk.visible(folder)]
-    files = [file for file in files if file.is_file()]
-    entries = {}
+    entries: dict[str, Entry] = {}
+    read = 0
     for done, file in enumerate(files, 1):
         name = file.relative_to(root).as_posix()
         known = stored.get(name)
         entry = _stamp(file)
-        if known and known.items() >= entry.items():
+        if isinstance(known, dict) and known.items() >= entry.items():
             entries[name] = known
         else:
             entries[name] = entry | _inspect(file)
+            read += 1
+        if read:
             progress("reading photos", done, len(files))
     return entries
 
@@ -72,6 +78,8 @@ def _stamp(file: Path) -> Entry:
 
 def _inspect(file: Path) -> Entry:
     """Hash and decode one file."""
+    if file.is_dir():
+        return {"refused": "is a folder: photos lie directly in their class folder"}
     try:
         data = file.read_bytes()
     except OSError as error:

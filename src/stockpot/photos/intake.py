@@ -1,12 +1,15 @@
 """Bringing photos into a project: byte for byte, the source untouched."""
 
+import logging
 import time
 from pathlib import Path
 
 from stockpot import project as disk
-from stockpot.errors import PhotoError
+from stockpot.errors import PhotoError, ProjectError
 from stockpot.photos.photo import fingerprint
 from stockpot.progress import Progress, silent
+
+log = logging.getLogger("stockpot")
 
 
 def bring_in(project: Path | str, source: Path | str, progress: Progress = silent) -> int:
@@ -22,10 +25,17 @@ def bring_in(project: Path | str, source: Path | str, progress: Progress = silen
 
     Raises:
         PhotoError: `source` has no class folders.
-        ProjectError: `project` is a folder that holds something else.
+        ProjectError: `project` is a folder that holds something else, or `source` and `project` overlap.
         Busy, FolderError: the project cannot be written.
     """
     root = Path(source)
+    here, there = Path(project).resolve(), root.resolve()
+    if here == there or here in there.parents or there in here.parents:
+        raise ProjectError(
+            f"The project {project} and the photos {source} lie in one another: keep them apart."
+        )
+    if (root / "photos").is_dir() and (root / "split.json").exists():
+        raise PhotoError(f"{source} is a project; its photos are in {root / 'photos'}: give that folder.")
     if not root.is_dir():
         raise PhotoError(f"There is no folder {source}: give one that holds one folder of photos a class.")
     files = [file for folder in disk.visible(root) if folder.is_dir() for file in disk.visible(folder)]
@@ -37,17 +47,21 @@ def bring_in(project: Path | str, source: Path | str, progress: Progress = silen
     with opened.writing():
         brought = {(row["sha256"], row["file"]) for row in disk.read_lines(opened.provenance)}
         for done, file in enumerate(files, 1):
-            new += _copy(file, opened, brought)
+            try:
+                data = file.read_bytes()
+            except OSError as error:
+                log.warning("skipped %s: cannot be opened (%s)", file, error.strerror)
+            else:
+                new += _copy(file, data, opened, brought)
             progress("copying photos", done, len(files))
     return new
 
 
-def _copy(file: Path, project: disk.Project, brought: set[tuple[str, str]]) -> bool:
+def _copy(file: Path, data: bytes, project: disk.Project, brought: set[tuple[str, str]]) -> bool:
     """Copy one file unless it was brought in before; tell whether it was new.
 
     What came in earlier and was taken out of `photos/` by hand stays out.
     """
-    data = file.read_bytes()
     sha256 = fingerprint(data)
     plain = project.photos / file.parent.name / file.name
     renamed = plain.with_name(f"{plain.stem}-{sha256[:12]}{plain.suffix}")

@@ -58,7 +58,9 @@ def decode(data: bytes, at_least: int = 0) -> Image.Image:
         raise UnreadablePhoto("is not an image of a known format: " + ", ".join(FORMATS)) from None
     except Image.DecompressionBombError:
         raise UnreadablePhoto(f"has more than {MAX_PIXELS:,} pixels: shrink it") from None
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+    except UnreadablePhoto:
+        raise
+    except Exception as error:  # noqa: BLE001 - decoders raise whatever they like on damaged files
         raise UnreadablePhoto(f"is damaged ({error})") from None
 
 
@@ -71,7 +73,9 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode in {"I", "F"}:
+    if image.mode in {"I", "F"}:
+        raise UnreadablePhoto("has 32 bits a pixel, of unknown range: convert it to 8 or 16 bits")
+    if image.mode.startswith("I;16"):
         image = image.convert("F").point(lambda value: value / 257).convert("L")
     if image.has_transparency_data:
         image = image.convert("RGBA")

@@ -20,11 +20,11 @@ _CLASSES = {"mono": "monocrystalline", "poly": "polycrystalline"}
 _STATES = {0.0: "functional", 1.0: "defective"}  # the labels in between are the expert's doubts: left out
 
 
-def bring_in_samples(project: disk.Project, per_class: int, progress: Progress = silent) -> int:
+def bring_in_samples(folder: Path | str, per_class: int, progress: Progress = silent) -> int:
     """Copy `per_class` solar cells of each of four classes into a project.
 
     Args:
-        project: an empty project, or one that was filled by this function.
+        folder: of the project: a new one, or one that was filled by this function.
         per_class: how many of mono- and polycrystalline, functional and defective cells each, 5 to 313;
             spread evenly over the data set's modules.
         progress: told how far copying is.
@@ -33,7 +33,8 @@ def bring_in_samples(project: disk.Project, per_class: int, progress: Progress =
         How many files are new in the project.
 
     Raises:
-        WrongUse: `per_class` is out of range.
+        WrongUse: `per_class` is out of range, or the project holds other photos.
+        ProjectError: `folder` holds something else.
         PhotoError: the package `elpv-dataset` is not installed.
     """
     by_class = _files()
@@ -41,13 +42,17 @@ def bring_in_samples(project: disk.Project, per_class: int, progress: Progress =
     if not 5 <= per_class <= most:
         raise WrongUse(f"per_class is {per_class}; the demo set has 5 to {most} photos a class.")
     chosen = [(name, _spread(files, per_class)) for name, files in sorted(by_class.items())]
+    project = disk.create_project(folder)
+    if any(project.photos.iterdir()) and not is_sample(project):
+        raise WrongUse(f"{folder} holds photos of your own: give the demo another folder.")
     new = done = 0
     with project.writing():
+        brought = {row["file"] for row in disk.read_lines(project.provenance)}
         for name, files in chosen:
             for file in files:
                 target = project.photos / name / file.name
                 data = file.read_bytes()
-                if not target.exists():
+                if target.relative_to(project.photos).as_posix() not in brought:
                     disk.write_bytes(target, data)
                     disk.append_lines(project.provenance, [_provenance(data, file, target, project)])
                     new += 1

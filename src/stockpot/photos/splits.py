@@ -106,7 +106,7 @@ def _plan(
     share = stored.get("validation", 0.2) if share is None else share
     seed = stored.get("seed", 0) if seed is None else seed
     keeps = (share, seed) == (stored.get("validation"), stored.get("seed"))
-    before = stored["sides"] if keeps else {}
+    before = stored.get("sides", {}) if keeps else {}
     sides = assign_sides(distinct.photos, share, seed, before)
     result = _split(distinct, sides, share, seed, index.refused)
     _check(project.folder, result)
@@ -183,6 +183,12 @@ def _check(folder: Path, split: Split) -> None:
         raise PhotoError(
             f"A class needs at least {FEWEST_PHOTOS} usable photos, {listed}: add photos to "
             f"{folder}/photos/{next(iter(few))}, or take the folder out."
+        )
+    seen = {photo.label for photo in split.validation}
+    if missing := [name for name in names if name not in seen]:
+        raise PhotoError(
+            f"No photo of {missing[0]!r} is left to validate on, the old ones keep their side: add photos, or "
+            f"split anew: stockpot split {folder} --seed {split.seed + 1}"
         )
     learned = {photo.label for photo in split.training}
     if missing := [name for name in names if name not in learned]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from importlib.resources import files
 
-from stockpot.learning.runs import Run
+from stockpot.learning.runs import CHECKED_PHOTOS, Run
 
 Say = Callable[..., str]
 
@@ -59,6 +59,7 @@ def read_checks(run: Run, say: Say) -> str:
     checks = run.checks
     return say(
         "transfer.checks",
+        photos=min(CHECKED_PHOTOS, run.evaluation.n),
         cached=f"{checks.cached_features:.1e}",
         reloaded=f"{checks.reloaded_logits:.1e}",
         maps=f"{checks.reloaded_maps:.1e}",

@@ -24,8 +24,7 @@ from stockpot.learning.runs import Run, read_runs
 from stockpot.model.model_file import ModelFile, read_model
 from stockpot.model.overlay import legend
 from stockpot.photos.photo import Photo
-from stockpot.photos.pixels import read_photo
-from stockpot.photos.preprocessing import prepare
+from stockpot.photos.preprocessing import read_prepared
 from stockpot.photos.samples import ATTRIBUTION, is_sample
 from stockpot.photos.splits import Split, look_at_split
 from stockpot.progress import Progress, silent
@@ -73,7 +72,7 @@ def write_report(project: Path | str, run: str | None = None, progress: Progress
     selection = explain_run(opened, chosen, split, progress)
     page = _render(opened, chosen, split, selection)
     with opened.writing():
-        disk.write_bytes(opened.report, page.encode())
+        disk.write_bytes(opened.report, page.encode("utf-8", "backslashreplace"))
     return opened.report
 
 
@@ -158,6 +157,7 @@ def _counts(split: Split, mistakes: int) -> dict[str, Any]:
         "used": used,
         "found": used + left_out,
         "mistakes": mistakes,
+        "conflicts": sum(map(len, split.conflicts)),
     }
 
 
@@ -166,14 +166,13 @@ def _contact_sheet(split: Split, model: ModelFile) -> list[dict[str, str]]:
     small = replace(model.preprocessing, image_size=32)
     cells = []
     for photo in _some_of_each(split):
-        original = read_photo(photo.path)
-        large = Image.fromarray(prepare(original, model.preprocessing))
+        large = Image.fromarray(read_prepared(photo.path, model.preprocessing))
         cells.append(
             {
                 "label": photo.label,
                 "original": _jpeg(thumbnail(photo.path, THUMBNAIL)),
-                "large": _jpeg(large),
-                "small": _png(Image.fromarray(prepare(original, small))),
+                "large": _data_url(large, "JPEG", quality=95, subsampling=0),
+                "small": _png(Image.fromarray(read_prepared(photo.path, small))),
             }
         )
     return cells
