@@ -4,7 +4,8 @@
 
 PHOTOS and TEST_PHOTOS hold one folder of photos a class. A project is made in a temporary folder. Printed as
 JSON: a first study with everything it has to do once, then a second one with the ONNX graph kept, and the bare
-pass; seconds by stage, photos a second, and the largest RssAnon of /proc while features were computed.
+pass; seconds by stage, photos a second, the largest RssAnon of /proc while features were computed, the accuracy
+over ten splits, and the time of `stockpot --help`.
 """
 
 import json
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from stockpot.learning.models import evaluate, load_model
+from stockpot.learning.training import train
 from stockpot.photos.preprocessing import read_prepared
 from stockpot.photos.splits import split
 from stockpot.studies import study
@@ -63,6 +65,26 @@ def bare_forward(project: Path) -> dict[str, float]:
     return {"seconds": round(seconds, 1), "photos_per_second": round(len(pixels) / seconds, 2)}
 
 
+def spread(project: Path, seeds: int = 10) -> dict[str, float]:
+    """Return mean and standard deviation of the validation accuracy over splits of other seeds."""
+    accuracies = []
+    for seed in range(seeds):
+        split(project, seed=seed)
+        accuracies.append(train(project).evaluation.accuracy)
+    deviation = float(np.std(accuracies, ddof=1))
+    return {"splits": seeds, "mean": float(np.mean(accuracies)), "standard_deviation": deviation}
+
+
+def help_seconds(runs: int = 5) -> float:
+    """Return the median time of `stockpot --help` as a whole process."""
+    seconds = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "stockpot", "--help"], capture_output=True, check=True)
+        seconds.append(time.perf_counter() - started)
+    return round(float(np.median(seconds)), 2)
+
+
 def in_own_process(task: str, *arguments: object) -> object:
     """Run a task in a fresh process, so that its memory is its own."""
     command = [sys.executable, __file__, task, *map(str, arguments)]
@@ -75,6 +97,8 @@ def main() -> None:
         print(json.dumps(measured_study(Path(sys.argv[2]), Path(sys.argv[3]))))
     elif sys.argv[1] == "forward":
         print(json.dumps(bare_forward(Path(sys.argv[2]))))
+    elif sys.argv[1] == "spread":
+        print(json.dumps(spread(Path(sys.argv[2]))))
     else:
         with tempfile.TemporaryDirectory() as folder:
             project = Path(folder) / "project"
@@ -94,6 +118,8 @@ def main() -> None:
                     "n": test.n,
                     "seconds": seconds,
                 }
+            result["ten splits"] = in_own_process("spread", project)
+        result["help"] = {"seconds": help_seconds()}
         print(json.dumps(result, indent=1))
 
 
