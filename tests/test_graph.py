@@ -20,4 +20,3 @@ def test_the_graph_computes_what_torch_computes_for_any_batch(solar):
     assert np.abs(features - expected.mean(axis=(2, 3))).max() < 1e-5
     alone = [engine.run(pixels[i : i + 1])[1][0] for i in range(3)]
     assert np.array_equal(np.stack(alone), maps)
-    assert (engine.num_features, *engine.cells) == maps.shape[1:]

@@ -82,6 +82,8 @@ def test_class_and_file_names_are_escaped(tmp_path, solar):
     """A folder's name is text, never markup."""
     copy = tmp_path / "a <b> & {c}"
     shutil.copytree(solar.project, copy)
+    (copy / "photos" / "monocrystalline defective" / "<u>bad.jpg").write_text("x")
     page = write_report(copy).read_text("utf-8")
     assert "a &lt;b&gt; &amp; {c}" in page
     assert "<b> & {c}" not in page
+    assert "/&lt;u&gt;bad.jpg: is not an image" in page and "<u>" not in page

@@ -15,6 +15,7 @@ import typer
 from stockpot import __version__
 from stockpot.display import show_progress
 from stockpot.errors import StockpotError
+from stockpot.photos.photo import short_name
 
 
 class _Commands(typer.core.TyperGroup):
@@ -147,9 +148,9 @@ def split(
         "class_names": sides.class_names,
         "training": len(sides.training),
         "validation": len(sides.validation),
-        "refused": [{"file": _short(file.path), "reason": file.reason} for file in sides.refused],
-        "repeated": [_short(left.path) for left, _ in sides.repeated],
-        "conflicts": [[_short(photo.path) for photo in same] for same in sides.conflicts],
+        "refused": [{"file": short_name(file.path), "reason": file.reason} for file in sides.refused],
+        "repeated": [short_name(left.path) for left, _ in sides.repeated],
+        "conflicts": [[short_name(photo.path) for photo in same] for same in sides.conflicts],
         "fingerprint": sides.fingerprint,
     }
     if as_json:
@@ -229,7 +230,7 @@ def status(project: Project, as_json: AsJson = False, quiet: Quiet = False) -> N
     if shown := [f"{count} {words}" for count, words in counts if count]:
         typer.echo(f"{', '.join(shown)}")
     for file in state.refused:
-        typer.echo(f"refused {_short(file.path)}: {file.reason}")
+        typer.echo(f"refused {short_name(file.path)}: {file.reason}")
     for run in state.runs:
         stale = " - stale: the photos have changed since" if run.stale else ""
         typer.echo(f"run {run.name}: {run.accuracy:.1%} of {run.n}{stale}")
@@ -262,7 +263,7 @@ def evaluate(
                 f"of {figures.photos}"
             )
     for file in index.refused:
-        _say(f"refused {_short(file.path)}: {file.reason}")
+        _say(f"refused {short_name(file.path)}: {file.reason}")
     _say(f"done {result.n}, refused {len(index.refused)}, next: stockpot explain {model} PHOTO...")
 
 
@@ -377,11 +378,11 @@ def _report_study(study: Any, as_json: bool) -> None:
 
 def _name_refused(split: Any) -> None:
     for file in split.refused:
-        _say(f"refused {_short(file.path)}: {file.reason}")
+        _say(f"refused {short_name(file.path)}: {file.reason}")
     for left, kept in split.repeated:
-        _say(f"skipped {_short(left.path)}: the same bytes as {_short(kept.path)}")
+        _say(f"skipped {short_name(left.path)}: the same bytes as {short_name(kept.path)}")
     for same in split.conflicts:
-        places = " and ".join(_short(photo.path) for photo in same)
+        places = " and ".join(short_name(photo.path) for photo in same)
         _say(f"skipped {places}: the same bytes in two classes; remove the wrong one")
     if split.refused or split.repeated or split.conflicts:
         _say(
@@ -396,10 +397,6 @@ def _figures(evaluation: Any) -> str:
         f"accuracy {evaluation.accuracy:.1%} of {evaluation.n} photos (95 % interval {low:.1%} to {high:.1%}), "
         f"loss {evaluation.loss:.3f}"
     )
-
-
-def _short(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}"
 
 
 def _print_json(value: dict[str, Any]) -> None:

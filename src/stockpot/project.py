@@ -159,6 +159,11 @@ def visible(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if not is_hidden(entry.name))
 
 
+def class_entries(root: Path) -> list[Path]:
+    """Return the visible entries of every visible class folder, class by class."""
+    return [entry for folder in visible(root) if folder.is_dir() for entry in visible(folder)]
+
+
 def user_cache() -> Path:
     """Return our folder in the platform's cache: what several projects share, and may be deleted."""
     return Path(platformdirs.user_cache_dir("stockpot", appauthor=False))

@@ -1,7 +1,6 @@
 """A pretrained feature extractor, up to but excluding GAP, with all that must travel with its weights."""
 
 import hashlib
-from dataclasses import replace
 from typing import cast
 
 import torch
@@ -150,7 +149,7 @@ def read_model_backbone(model: ModelFile) -> Backbone:
         ModelError: the file is damaged.
         WeightsError: the file's weights are not those it names.
     """
-    backbone = _build(model.backbone, replace(model.preprocessing))
+    backbone = _build(model.backbone, model.preprocessing)
     tensors = {name: torch.from_numpy(value) for name, value in read_backbone(model.path).items()}
     backbone.load_weights(tensors, str(model.path))
     backbone.attribution = model.attribution

@@ -10,7 +10,7 @@ from stockpot.errors import PhotoError
 from stockpot.learning.runs import Run, read_runs
 from stockpot.photos.duplicates import distinct_photos
 from stockpot.photos.index import index_project
-from stockpot.photos.photo import Refused
+from stockpot.photos.photo import Refused, short_name
 from stockpot.photos.splits import Split, look_at_split
 from stockpot.progress import Progress, silent
 
@@ -52,8 +52,7 @@ class Status:
         """Return the status as JSON holds it."""
         value = asdict(self)
         value["refused"] = [
-            {"file": f"{refused.path.parent.name}/{refused.path.name}", "reason": refused.reason}
-            for refused in self.refused
+            {"file": short_name(refused.path), "reason": refused.reason} for refused in self.refused
         ]
         return value
 

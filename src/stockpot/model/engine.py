@@ -29,8 +29,6 @@ class Engine:
     """A backbone, ready to run."""
 
     session: Any  # onnxruntime.InferenceSession
-    num_features: int  # C
-    cells: tuple[int, int]  # h, w
 
     def run(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return pooled features `(N, C)` and feature maps `(N, C, h, w)` of `(N, S, S, 3)` pixels."""
@@ -57,5 +55,4 @@ def load_engine(graph: Path, threads: int | None = None) -> Engine:
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - onnxruntime raises its own classes, all of them here
         raise ModelError(f"{graph} cannot be loaded ({str(error).splitlines()[0]}): delete it.") from None
-    channels, height, width = session.get_outputs()[1].shape[1:]
-    return Engine(session, channels, (height, width))
+    return Engine(session)

@@ -54,7 +54,7 @@ def index_folder(folder: Path, progress: Progress = silent) -> Index:
 
 def _scan(root: Path, stored: dict[str, Entry], progress: Progress) -> dict[str, Entry]:
     """Return an entry for every visible file of every class folder, by its path below `root`."""
-    files = [file for folder in disk.visible(root) if folder.is_dir() for file in disk.visible(folder)]
+    files = disk.class_entries(root)
     entries: dict[str, Entry] = {}
     read = 0
     for done, file in enumerate(files, 1):

@@ -38,8 +38,7 @@ def bring_in(project: Path | str, source: Path | str, progress: Progress = silen
         raise PhotoError(f"{source} is a project; its photos are in {root / 'photos'}: give that folder.")
     if not root.is_dir():
         raise PhotoError(f"There is no folder {source}: give one that holds one folder of photos a class.")
-    files = [file for folder in disk.visible(root) if folder.is_dir() for file in disk.visible(folder)]
-    files = [file for file in files if file.is_file()]
+    files = [entry for entry in disk.class_entries(root) if entry.is_file()]
     if not files:
         raise PhotoError(f"{source} has no class folders: put the photos into {source}/<class>/ first.")
     opened = disk.create_project(project)

@@ -28,3 +28,8 @@ class Refused:
 def fingerprint(data: bytes) -> str:
     """Return the sha256 of `data` in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
+
+
+def short_name(path: Path) -> str:
+    """Return a photo's folder and name, as messages and the report show it."""
+    return f"{path.parent.name}/{path.name}"

@@ -21,7 +21,6 @@ from stockpot.photos.pixels import read_photo
 Pixels = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the photo
 
-RESIZES = ("squash", "crop", "pad")
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 

@@ -23,7 +23,7 @@ from stockpot.explanation.selection import Selection, explain_run
 from stockpot.learning.runs import Run, read_runs
 from stockpot.model.model_file import ModelFile, read_model
 from stockpot.model.overlay import legend
-from stockpot.photos.photo import Photo
+from stockpot.photos.photo import Photo, short_name
 from stockpot.photos.preprocessing import read_prepared
 from stockpot.photos.samples import ATTRIBUTION, is_sample
 from stockpot.photos.splits import Split, look_at_split
@@ -120,9 +120,9 @@ def _render(opened: disk.Project, run: Run, split: Split, selection: Selection) 
         "model": model,
         "shape": (model.weight.shape[1], *first.cam.shape[1:]),
         "counts": _counts(split, len(selection.mistakes)),
-        "refused": [f"{_name(file.path)}: {file.reason}" for file in split.refused],
-        "repeated": [f"{_name(left.path)} = {_name(kept.path)}" for left, kept in split.repeated],
-        "conflicts": [" = ".join(_name(photo.path) for photo in same) for same in split.conflicts],
+        "refused": [f"{short_name(file.path)}: {file.reason}" for file in split.refused],
+        "repeated": [f"{short_name(left.path)} = {short_name(kept.path)}" for left, kept in split.repeated],
+        "conflicts": [" = ".join(short_name(photo.path) for photo in same) for same in split.conflicts],
         "sheet": _contact_sheet(split, model),
         "charts": _charts(run, say),
         "reading": read_curves(run, say),
@@ -141,10 +141,6 @@ def _render(opened: disk.Project, run: Run, split: Split, selection: Selection) 
 
 def _percent(share: float) -> str:
     return f"{share:.1%}".replace("%", "\u00a0%")
-
-
-def _name(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}"
 
 
 def _counts(split: Split, mistakes: int) -> dict[str, Any]:
@@ -199,7 +195,7 @@ def _charts(run: Run, say: Say) -> dict[str, charts.Spec]:
 def _card(explanation: Explanation, scale: float) -> dict[str, str]:
     probabilities = dict(zip(explanation.class_names, explanation.probabilities, strict=True))
     return {
-        "name": _name(explanation.photo),
+        "name": short_name(explanation.photo),
         "photo": _jpeg(thumbnail(explanation.photo, THUMBNAIL)),
         "predicted": explanation.predicted,
         "probability": _percent(explanation.probability),
