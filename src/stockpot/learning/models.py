@@ -10,7 +10,7 @@ from stockpot.errors import PhotoError
 from stockpot.learning.evaluation import Evaluation, evaluate_logits
 from stockpot.learning.runs import Run, find_model
 from stockpot.model.engine import Engine, load_engine
-from stockpot.model.model_file import ModelFile, read_model
+from stockpot.model.model_file import ModelFile, read_graph, read_model
 from stockpot.model.prediction import Prediction, Predictor
 from stockpot.photos.index import Index, index_folder
 from stockpot.progress import Progress, silent
@@ -39,7 +39,9 @@ def load_model(place: Place, progress: Progress = silent) -> Predictor:
 def model_engine(model: ModelFile, progress: Progress = silent) -> Engine:
     """Return the engine of a model's backbone; torch is imported only if its graph is not cached."""
     graph = _graphs(model) / f"{model.key}.onnx"
-    if not graph.exists():
+    if not graph.exists() and (kept := read_graph(model.path)):
+        disk.write_bytes(graph, kept)
+    elif not graph.exists():
         from stockpot.backbones.backbone import read_model_backbone
         from stockpot.backbones.graph import ensure_graph
 

@@ -1,18 +1,23 @@
 """Every choice that defines a training, as one flat value."""
 
 import hashlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from stockpot.backbones.catalog import look_up
 from stockpot.errors import RecipeError
+from stockpot.model.model_file import is_model, read_model
+
+if TYPE_CHECKING:
+    from stockpot.backbones.backbone import Backbone
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Every choice that defines a training."""
 
-    backbone: str = "xception"  # the pretrained feature extractor
+    backbone: "str | Backbone" = "xception"  # the pretrained feature extractor: a name, or one's own network
     start: str = "imagenet"  # where its weights come from: a name or a file
     image_size: int = 256  # pixels on each side of what the network receives
     resize: Literal["squash", "crop", "pad"] = "squash"  # photos that are not square
@@ -31,10 +36,22 @@ class Recipe:
             raise RecipeError(f"weight_decay is {self.weight_decay}; expected 0 or more.")
         if self.resize not in ("squash", "crop", "pad"):
             raise RecipeError(f"resize is {self.resize!r}; expected squash, crop or pad.")
+        if not isinstance(self.backbone, str):
+            own = self.backbone.preprocessing
+            if (self.image_size, self.resize) != (own.image_size, own.resize):
+                raise RecipeError(
+                    f"{self.backbone.name} expects {own.image_size} pixels and {own.resize}, the recipe says "
+                    f"{self.image_size} and {self.resize}: change its Preprocessing."
+                )
 
     @classmethod
-    def linear_probe(cls, backbone: str = "xception", **changes: Any) -> "Recipe":
+    def linear_probe(cls, backbone: "str | Backbone | None" = None, **changes: Any) -> "Recipe":
         """Return the recipe that trains a new head on a frozen backbone.
+
+        Args:
+            backbone: `"xception"`, `"cifar"`, or a `Backbone` of one's own. By default the one in the model
+                file `start`, else Xception.
+            changes: other fields. `start` and `image_size` are the backbone's usual ones by default.
 
         Raises:
             RecipeError: an unknown field, or a value that cannot be carried out.
@@ -44,7 +61,8 @@ class Recipe:
             raise RecipeError(
                 f"A recipe has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}."
             )
-        return cls(backbone=backbone, **changes)
+        given = {name: value for name, value in changes.items() if value is not None}
+        return cls(**(_usual(backbone, given.get("start")) | given))
 
     @classmethod
     def named(cls, name: str, **fields_: Any) -> "Recipe":
@@ -62,4 +80,25 @@ class Recipe:
         start, file = self.start, Path(self.start)
         if file.is_file():
             start = f"{file.name} (sha256 {hashlib.sha256(file.read_bytes()).hexdigest()[:12]})"
-        return asdict(self) | {"start": start}
+        name = self.backbone if isinstance(self.backbone, str) else self.backbone.name
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {
+            "backbone": name,
+            "start": start,
+        }
+
+
+def _usual(backbone: "str | Backbone | None", start: str | None) -> dict[str, Any]:
+    """Return backbone, start and image size that belong together."""
+    if backbone is not None and not isinstance(backbone, str):
+        preprocessing = backbone.preprocessing
+        return {
+            "backbone": backbone,
+            "start": f"weights {backbone.fingerprint}",
+            "image_size": preprocessing.image_size,
+            "resize": preprocessing.resize,
+        }
+    if backbone is None and start is not None and is_model(Path(start)):
+        model = read_model(Path(start))
+        return {"backbone": model.backbone, "image_size": model.preprocessing.image_size}
+    entry = look_up(backbone or "xception")
+    return {"backbone": backbone or "xception", "start": entry.start, "image_size": entry.image_size}

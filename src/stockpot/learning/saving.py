@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from stockpot import project as disk
 from stockpot.backbones.backbone import Backbone, read_model_backbone
+from stockpot.backbones.catalog import CATALOG
 from stockpot.errors import ModelError
 from stockpot.learning.classifier import Classifier
 from stockpot.learning.evaluation import Evaluation
@@ -68,7 +69,7 @@ def save_run(folder: Path, project: disk.Project, trained: Trained, features: Fe
     sides = trained.split
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "evaluation.json").unlink(missing_ok=True)  # incomplete from here to the end
-    _write_model(folder / "model.safetensors", trained)
+    _write_model(folder / "model.safetensors", trained, project.graphs)
     checks = _check(trained, read_model(folder / "model.safetensors"), features)
     disk.write_json(folder / "recipe.json", trained.recipe.to_json())
     lines = [json.dumps(asdict(epoch)) + "\n" for epoch in trained.history]
@@ -90,7 +91,7 @@ def save_run(folder: Path, project: disk.Project, trained: Trained, features: Fe
     return run
 
 
-def _write_model(path: Path, trained: Trained) -> None:
+def _write_model(path: Path, trained: Trained, graphs: Path) -> None:
     backbone, head = trained.classifier.backbone, trained.classifier.head
     model = ModelFile(
         path=path,
@@ -104,7 +105,8 @@ def _write_model(path: Path, trained: Trained) -> None:
         weight=head.weight.detach().numpy(),
         bias=head.bias.detach().numpy(),
     )
-    write_model(model, {name: tensor.numpy() for name, tensor in backbone.weights().items()})
+    graph = b"" if backbone.name in CATALOG else (graphs / f"{backbone.key}.onnx").read_bytes()
+    write_model(model, {name: tensor.numpy() for name, tensor in backbone.weights().items()}, graph)
 
 
 @torch.no_grad()
@@ -117,10 +119,12 @@ def _check(trained: Trained, model: ModelFile, features: Features) -> Checks:
     logits, sides = trained.logits, trained.split
     photos = sides.validation[:CHECKED_PHOTOS]
     pixels = torch.from_numpy(np.stack([read_prepared(photo.path, model.preprocessing) for photo in photos]))
-    maps, computed = _forward(trained.classifier.backbone, trained.classifier.head, pixels)
+    backbone = trained.classifier.backbone
+    maps, computed = _forward(backbone, trained.classifier.head, pixels)
     head = nn.Linear(*reversed(model.weight.shape))
     head.load_state_dict({"weight": torch.from_numpy(model.weight), "bias": torch.from_numpy(model.bias)})
-    maps_again, computed_again = _forward(read_model_backbone(model), head, pixels)
+    again = read_model_backbone(model, None if backbone.name in CATALOG else backbone)
+    maps_again, computed_again = _forward(again, head, pixels)
     first = len(sides.training)
     identity = max(
         residual(activation_maps(features.maps(first + i), model.weight), model.bias, logits[i])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stockpot import project as disk
-from stockpot.backbones.backbone import load_backbone
+from stockpot.backbones.backbone import Backbone, load_backbone
 from stockpot.backbones.graph import ensure_graph
 from stockpot.learning.classifier import Classifier
 from stockpot.learning.evaluation import evaluate_logits
@@ -64,7 +64,7 @@ def train(
 
 def _train(opened: disk.Project, recipe: Recipe, sides: Split, folder: Path, progress: Progress) -> Run:
     started = time.perf_counter()
-    backbone = load_backbone(recipe.backbone, recipe.start, recipe.image_size, recipe.resize, progress)
+    backbone = _find_backbone(recipe, progress)
     graph = ensure_graph(opened.graphs, backbone.key, lambda: backbone, progress)
     ready = time.perf_counter()
     photos = (*sides.training, *sides.validation)
@@ -101,6 +101,12 @@ def _train(opened: disk.Project, recipe: Recipe, sides: Split, folder: Path, pro
         },
     )
     return save_run(folder, opened, trained, features)
+
+
+def _find_backbone(recipe: Recipe, progress: Progress) -> Backbone:
+    if isinstance(recipe.backbone, str):
+        return load_backbone(recipe.backbone, recipe.start, recipe.image_size, recipe.resize, progress)
+    return recipe.backbone.eval()
 
 
 def fit(

@@ -1,6 +1,7 @@
 """`model.safetensors`: one file with everything that is needed to predict and to explain. No pickle.
 
 Tensors are named `backbone.*`, `head.weight` `(K, C)` and `head.bias` `(K,)`; the metadata holds one JSON text.
+A model on a network that stockpot cannot build carries its ONNX graph as the bytes `graph`.
 """
 
 import json
@@ -44,12 +45,13 @@ class ModelFile:
         return f"{self.fingerprint}-{self.preprocessing.fingerprint}"
 
 
-def write_model(model: ModelFile, backbone: Tensors) -> None:
+def write_model(model: ModelFile, backbone: Tensors, graph: bytes = b"") -> None:
     """Write a model as one file, as one step.
 
     Args:
         model: everything but the backbone's weights; its `path` says where.
         backbone: the backbone's weights by name.
+        graph: the backbone as ONNX, where stockpot cannot build it anew.
 
     Raises:
         FolderError: the place cannot be written.
@@ -66,6 +68,8 @@ def write_model(model: ModelFile, backbone: Tensors) -> None:
     }
     tensors = {f"backbone.{name}": np.ascontiguousarray(value) for name, value in backbone.items()}
     tensors |= {"head.weight": model.weight, "head.bias": model.bias}
+    if graph:
+        tensors["graph"] = np.frombuffer(graph, np.uint8)
     with replacing(model.path) as temporary:
         try:
             save_file(tensors, temporary, {_KEY: json.dumps(metadata)})
@@ -109,6 +113,15 @@ def read_model(path: Path) -> ModelFile:
     return model
 
 
+def is_model(path: Path) -> bool:
+    """Tell whether a file is a model of ours, also if it is newer than this program."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return _KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def read_backbone(path: Path) -> Tensors:
     """Return the backbone's weights in a model file, by name.
 
@@ -119,6 +132,19 @@ def read_backbone(path: Path) -> Tensors:
         with safe_open(path, framework="numpy") as file:
             names = [name for name in file.keys() if name.startswith("backbone.")]  # noqa: SIM118
             return {name.removeprefix("backbone."): file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is damaged ({_reason(error)}): train again or copy it anew.") from None
+
+
+def read_graph(path: Path) -> bytes:
+    """Return the ONNX graph in a model file; nothing where there is none.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return file.get_tensor("graph").tobytes() if "graph" in file.keys() else b""  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is damaged ({_reason(error)}): train again or copy it anew.") from None
 
