@@ -6,10 +6,16 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from stockpot.errors import RecipeError
+from stockpot.backbones.backbone import Backbone, read_model_backbone
+from stockpot.backbones.weights import CIFAR10_WEIGHTS
+from stockpot.errors import ModelError, RecipeError, WeightsError
 from stockpot.learning.classifier import new_head
+from stockpot.learning.models import predict
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.training import fit, train
+from stockpot.model.model_file import read_model
+from stockpot.photos.preprocessing import Preprocessing
+from stockpot.photos.splits import look_at_split
 
 
 def test_the_head_finds_what_logistic_regression_finds():
@@ -92,3 +98,57 @@ def test_another_recipe_never_replaces_a_run(solar, tmp_path):
     assert train(copy, short).name == "probe-2"
     assert train(copy, short).name == "probe-2"
     assert train(copy).name == "probe"
+
+
+@pytest.fixture
+def unlearned(solar, tmp_path):
+    """The solar cells, split, without runs and caches."""
+    copy = tmp_path / "solar"
+    shutil.copytree(solar.project, copy, ignore=shutil.ignore_patterns("runs", "cache", "report.html"))
+    return copy
+
+
+def test_the_cifar_network_is_borrowed_at_its_own_size(unlearned):
+    """32 x 32 pixels, 8 x 8 maps, frozen as every backbone; the model names where its weights come from."""
+    run = train(unlearned, Recipe.linear_probe(backbone="cifar"))
+    assert (run.recipe["start"], run.recipe["image_size"]) == ("cifar10", 32)
+    assert run.audit.passed and run.audit.trained_parameters == 224 * 4 + 4
+    assert run.checks.map_identity < 1e-4
+    assert run.history[-1].training_loss < run.history[0].training_loss
+    model = read_model(run.model_path)
+    assert model.preprocessing.image_size == 32
+    assert "CIFAR-10" in model.attribution
+
+
+def test_a_file_of_weights_starts_a_probe_by_itself(unlearned, tmp_path):
+    """`start` alone: the file says what its backbone and size are; the run names its sha256, not its folder."""
+    shutil.copy(CIFAR10_WEIGHTS, tmp_path / "my.safetensors")
+    run = train(unlearned, Recipe.linear_probe(start=str(tmp_path / "my.safetensors")))
+    assert (run.recipe["backbone"], run.recipe["image_size"]) == ("cifar", 32)
+    assert run.recipe["start"].startswith("my.safetensors (sha256 ")
+    own = train(unlearned, Recipe.linear_probe(backbone="cifar"), "own")
+    assert (read_model(run.model_path).weight == read_model(own.model_path).weight).all()
+    with pytest.raises(WeightsError, match="--backbone cifar"):
+        train(unlearned, Recipe.linear_probe("xception", start=str(tmp_path / "my.safetensors")))
+
+
+def test_a_network_of_ones_own_trains_and_travels(unlearned, tmp_path):
+    """A module is enough; its model file carries its graph and predicts without the module, in any folder."""
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 16, 5, stride=4), torch.nn.BatchNorm2d(16), torch.nn.ReLU()
+    )
+    preprocessing = Preprocessing(64, (127.0, 127.0, 127.0), (64.0, 64.0, 64.0))
+    mine = Backbone(module, preprocessing=preprocessing, name="mine")
+    run = train(unlearned, Recipe.linear_probe(mine))
+    assert run.recipe["backbone"] == "mine" and mine.fingerprint in run.recipe["start"]
+    assert run.audit.passed
+    photos = [photo.path for photo in look_at_split(unlearned).validation]
+    expected = [answer.probabilities for answer in predict(run, photos)]
+    shutil.copy(run.model_path, tmp_path / "mine.safetensors")
+    found = [answer.probabilities for answer in predict(tmp_path / "mine.safetensors", photos)]
+    assert found == expected
+    with pytest.raises(ModelError, match="a network of your own"):
+        read_model_backbone(read_model(run.model_path))
+    with pytest.raises(RecipeError, match="mine expects 64 pixels"):
+        Recipe.linear_probe(mine, image_size=32)

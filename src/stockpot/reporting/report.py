@@ -112,7 +112,11 @@ def _render(opened: disk.Project, run: Run, split: Split, selection: Selection) 
         "date": datetime.date.today().isoformat(),
         "attribution": ATTRIBUTION if is_sample(opened) else "",
         "contents": [
-            (anchor, number, say(f"{anchor}.heading", backbone=run.recipe["backbone"].capitalize()))
+            (
+                anchor,
+                number,
+                say(f"{anchor}.heading", start=_origin(run), backbone=run.recipe["backbone"].capitalize()),
+            )
             for anchor, number in SECTIONS
         ],
         "run": run,
@@ -228,3 +232,9 @@ def _data_url(image: Image.Image, format_: str, **options: int) -> str:
     clean = Image.frombytes(image.mode, image.size, image.tobytes())
     clean.save(stream, format_, **options)
     return f"data:image/{format_.lower()};base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def _origin(run: Run) -> str:
+    """Return where the backbone's weights were learned: a data set's name, else as the recipe says."""
+    start = str(run.recipe["start"])
+    return {"imagenet": "ImageNet", "cifar10": "CIFAR-10"}.get(start, start)
