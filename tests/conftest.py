@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stockpot.photos.cifar10 import Cifar10, read_cifar10
 from stockpot.photos.samples import _files as sample_files
 from stockpot.studies import Study, demo
 
@@ -61,3 +62,9 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"the development photos are not there: put them into {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def cifar10(shared: Path) -> Cifar10:
+    """The development copy of CIFAR-10, in memory."""
+    return read_cifar10(shared / "cifar10")

@@ -190,9 +190,8 @@ def test_without_the_hub_the_remedy_is_named(tmp_path):
     assert "cannot be downloaded" in answer.stdout and "--data FOLDER" in answer.stdout
 
 
-def test_the_development_copy_is_whole(shared):
+def test_the_development_copy_is_whole(cifar10):
     """60,000 photos, evenly spread over ten classes; a JPEG copy."""
-    data = read_cifar10(shared / "cifar10")
-    assert data.name == "CIFAR-10, JPEG copy"
-    assert np.bincount(data.training.labels).tolist() == [5000] * len(CLASS_NAMES)
-    assert np.bincount(data.test.labels).tolist() == [1000] * len(CLASS_NAMES)
+    assert cifar10.name == "CIFAR-10, JPEG copy"
+    assert np.bincount(cifar10.training.labels).tolist() == [5000] * len(CLASS_NAMES)
+    assert np.bincount(cifar10.test.labels).tolist() == [1000] * len(CLASS_NAMES)

@@ -5,11 +5,11 @@ The house, in the order in which data flows::
     errors.py     everything that can go wrong, as one tree
     progress.py   how long work says how far it is
     project.py    the names on disk, the lock, atomic writing
-    photos/       photo · pixels · preprocessing · index · duplicates · splits · intake · samples
+    photos/       photo · pixels · preprocessing · index · duplicates · splits · intake · samples · cifar10
     model/        a finished model, without torch: model_file · engine · prediction · activation_maps · overlay
-    backbones/    backbone · xception · keras_files · weights · graph
+    backbones/    catalog · backbone · xception · cifar_resnet · keras_files · weight_files · weights · graph
     learning/     recipes · classifier · freezing · features · evaluation · training · saving · runs · models ·
-                  status
+                  status · pretraining · muon
     explanation/  explanation · selection
     reporting/    report · charts · readings · texts, templates, vendor
     studies.py    the whole lab as one function
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from stockpot.learning.models import evaluate as evaluate
     from stockpot.learning.models import load_model as load_model
     from stockpot.learning.models import predict as predict
+    from stockpot.learning.pretraining import Pretraining as Pretraining
+    from stockpot.learning.pretraining import pretrain as pretrain
     from stockpot.learning.recipes import Recipe as Recipe
     from stockpot.learning.runs import Run as Run
     from stockpot.learning.status import look_at_status as look_at_status
@@ -55,6 +57,7 @@ _ROOMS = {
     "Photo": "photos.photo",
     "Prediction": "model.prediction",
     "Preprocessing": "photos.preprocessing",
+    "Pretraining": "learning.pretraining",
     "Recipe": "learning.recipes",
     "Run": "learning.runs",
     "Split": "photos.splits",
@@ -66,6 +69,7 @@ _ROOMS = {
     "load_model": "learning.models",
     "look_at_status": "learning.status",
     "predict": "learning.models",
+    "pretrain": "learning.pretraining",
     "split": "photos.splits",
     "study": "studies",
     "train": "learning.training",

@@ -230,9 +230,9 @@ def pretrain(
     channels: Annotated[int, typer.Option(help="Channels of its feature maps.")] = 224,
     epochs: Annotated[int, typer.Option(help="Passes over the training photos.")] = 20,
     batch_size: Annotated[int, typer.Option(help="Photos a step.")] = 512,
-    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 0.2,
+    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 0.12,
     label_smoothing: Annotated[float, typer.Option(help="Share of the truth spread over all classes.")] = 0.2,
-    shift: Annotated[int, typer.Option(help="Pixels that a photo is moved by at most.")] = 2,
+    shift: Annotated[int, typer.Option(help="Pixels that a photo is moved by at most.")] = 3,
     validation: Annotated[
         float, typer.Option(help="Share of the training photos to measure on instead of the test photos.")
     ] = 0.0,

@@ -53,9 +53,9 @@ class Pretraining:
     channels: int = 224  # C, of its feature maps
     epochs: int = 20  # passes over the training photos
     batch_size: int = 512  # B, photos a step
-    learning_rate: float = 0.2  # of the filters at its highest
+    learning_rate: float = 0.12  # of the filters at its highest
     label_smoothing: float = 0.2  # of the truth is spread over all classes
-    shift: int = 2  # pixels that a photo is moved by at most, its edge mirrored
+    shift: int = 3  # pixels that a photo is moved by at most, its edge mirrored
     validation: float = (
         0.0  # share of the training photos that is held out and measured instead of the test photos
     )
