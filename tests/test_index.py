@@ -31,8 +31,8 @@ def test_a_file_is_read_once_and_again_when_it_changes(project, make_photo, monk
     (project.photos / "cat" / "page.jpg").write_text("<html>")
     before = index_project(project)
     read = []
-    inspect = module._inspect
-    monkeypatch.setattr(module, "_inspect", lambda file: read.append(file.name) or inspect(file))
+    inspect = module._inspect_and_sign
+    monkeypatch.setattr(module, "_inspect_and_sign", lambda file: read.append(file.name) or inspect(file))
     assert index_project(project) == before
     assert read == []
     changed = make_photo(project.photos / "cat" / "0.png", seed=99)

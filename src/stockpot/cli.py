@@ -151,6 +151,8 @@ def split(
         "refused": [{"file": short_name(file.path), "reason": file.reason} for file in sides.refused],
         "repeated": [short_name(left.path) for left, _ in sides.repeated],
         "conflicts": [[short_name(photo.path) for photo in same] for same in sides.conflicts],
+        "between": [short_name(photo.path) for photo in sides.between],
+        "near_duplicates": [[short_name(photo.path) for photo in near] for near in sides.near_duplicates],
         "fingerprint": sides.fingerprint,
     }
     if as_json:
@@ -451,11 +453,12 @@ def _name_refused(split: Any) -> None:
     for same in split.conflicts:
         places = " and ".join(short_name(photo.path) for photo in same)
         _say(f"skipped {places}: the same bytes in two classes; remove the wrong one")
-    if split.refused or split.repeated or split.conflicts:
-        _say(
-            f"refused {len(split.refused)}, skipped {len(split.repeated) + sum(map(len, split.conflicts))}; "
-            f"all other photos are used"
-        )
+    for photo in split.between:
+        _say(f"skipped {short_name(photo.path)}: nearly the same as photos of both sides")
+    if near := split.near_duplicates:
+        _say(f"{sum(map(len, near))} photos are near duplicates, in {len(near)} groups; each is on one side")
+    if split.refused or split.skipped:
+        _say(f"refused {len(split.refused)}, skipped {split.skipped}; all other photos are used")
 
 
 def _figures(evaluation: Any) -> str:

@@ -70,7 +70,7 @@ def look_at_status(project: Path | str, progress: Progress = silent) -> Status:
     except PhotoError as error:
         split, problem = None, str(error)
     runs = read_runs(opened)
-    distinct = distinct_photos(index.photos)
+    distinct = distinct_photos(index.photos, index.signatures)
     known = (disk.read_json(opened.split_file) or {}).get("sides", {})
     return Status(
         classes=_count(Counter(photo.label for photo in index.photos), split),

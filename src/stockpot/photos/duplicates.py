@@ -1,13 +1,32 @@
-"""Which photos are the same one, so that no photo is learned from and judged by.
+"""Which photos are the same one, or nearly, so that no photo is learned from and judged by.
 
-Today a duplicate group holds photos with the same bytes.
+Two photos are near duplicates if their perceptual hashes differ in few bits. A hash is the signs of the 16 x 16
+lowest frequencies of the gray photo (Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions",
+2010), after a uniform border was trimmed; a photo is also compared with the other's mirror image and nine crops.
+In a set whose photos all look alike (solar cells), a near duplicate must also stand out from the usual neighbours.
+`docs/duplicates.md` has what this finds and misses. `N` photos, `H` hashes of 256 bits.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
 from stockpot.photos.photo import Photo
+
+NEAR = (
+    76  # bits of 256 that near duplicates differ in at most; photos that have nothing in common differ in 128
+)
+CERTAIN = 24  # bits; so near, they need not stand out
+STANDS_OUT = 16  # bits nearer than the usual neighbours
+FLATTEST = 6.0  # standard deviation of gray values; a flatter photo is like every other flat one
+BITS = 256
+_SIDE = 256  # pixels that are hashed on each side
+_CROP = 230  # pixels of a crop: 90 %
+_BLOCK = 128  # photos that are compared with all others at a time: about 150 MB for 5,000 photos
 
 
 @dataclass(frozen=True)
@@ -19,8 +38,13 @@ class Distinct:
     conflicts: tuple[tuple[Photo, ...], ...]  # the same bytes in two classes: none of them counts
 
 
-def distinct_photos(photos: Iterable[Photo]) -> Distinct:
-    """Count the same bytes once, and not at all where two classes claim them."""
+def distinct_photos(photos: Iterable[Photo], signatures: Mapping[str, bytes]) -> Distinct:
+    """Count the same bytes once, not at all where two classes claim them, and group near duplicates.
+
+    Args:
+        photos: in any order.
+        signatures: by sha256; a photo without one is near to none.
+    """
     same: dict[str, list[Photo]] = defaultdict(list)
     for photo in photos:
         same[photo.sha256].append(photo)
@@ -30,6 +54,102 @@ def distinct_photos(photos: Iterable[Photo]) -> Distinct:
         if any(other.label != first.label for other in others):
             conflicts.append((first, *others))
             continue
-        counted.append(replace(first, group=sha256))
+        counted.append(first)
         repeated += [(other, first) for other in others]
-    return Distinct(tuple(counted), tuple(repeated), tuple(conflicts))
+    groups = _groups(counted, signatures)
+    grouped = (replace(photo, group=group) for photo, group in zip(counted, groups, strict=True))
+    return Distinct(tuple(grouped), tuple(repeated), tuple(conflicts))
+
+
+def _groups(photos: Sequence[Photo], signatures: Mapping[str, bytes]) -> list[str]:
+    """Return each photo's group: the smallest sha256 of all that near duplicates lead to."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    signed = [row for row, photo in enumerate(photos) if signatures.get(photo.sha256)]
+    pairs = near_duplicates([signatures[photos[row].sha256] for row in signed])
+    rows = np.array(signed, np.int64)[pairs]
+    links = coo_array((np.ones(len(rows)), (rows[:, 0], rows[:, 1])), shape=(len(photos), len(photos)))
+    _, component = connected_components(links, directed=False)
+    smallest: dict[int, str] = {}
+    for photo, number in zip(photos, component, strict=True):
+        smallest[number] = min(photo.sha256, smallest.get(number, photo.sha256))
+    return [smallest[number] for number in component]
+
+
+def signature(photo: Image.Image) -> bytes:
+    """Return the hashes of a photo, its mirror image and nine crops; nothing for a flat one."""
+    from imagehash import phash
+
+    gray = photo.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR, reducing_gap=3)
+    whole = _trimmed(gray).resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
+    if np.asarray(whole).std() < FLATTEST:
+        return b""
+    places = range(0, _SIDE - _CROP + 1, (_SIDE - _CROP) // 2)
+    crops = [whole.crop((x, y, x + _CROP, y + _CROP)) for y in places for x in places]
+    hashes = [phash(view, hash_size=16).hash for view in (ImageOps.mirror(whole), whole, *crops)]
+    return np.packbits(np.stack(hashes)).tobytes()
+
+
+def _trimmed(gray: Image.Image) -> Image.Image:
+    """Cut off a border of one brightness, up to 30 % of each side."""
+    pixels = np.asarray(gray, np.int16)
+    top, bottom = (_uniform(lines) for lines in (pixels, pixels[::-1]))
+    left, right = (_uniform(lines) for lines in (pixels.T, pixels.T[::-1]))
+    return gray.crop((left, top, gray.width - right, gray.height - bottom))
+
+
+def _uniform(lines: NDArray[np.int16], tolerance: int = 24) -> int:
+    """Return how many lines from the first on are as bright as the first, each uniformly."""
+    means = lines.mean(axis=1)
+    uneven = (np.ptp(lines, axis=1) >= tolerance) | (np.abs(means - means[0]) >= tolerance)
+    limit = int(0.3 * len(lines))
+    return int(np.argmax(uneven[:limit])) if uneven[:limit].any() else limit
+
+
+def near_duplicates(signatures: Sequence[bytes]) -> NDArray[np.int64]:
+    """Return pairs of near duplicates as rows `(i, j)`, i < j.
+
+    Args:
+        signatures: N, none of them empty.
+    """
+    n = len(signatures)
+    if n < 2:
+        return np.empty((0, 2), np.int64)
+    packed = np.frombuffer(b"".join(signatures), np.uint8).reshape(n, -1, BITS // 8)
+    signs = np.unpackbits(packed, axis=-1).astype(np.float32) * 2 - 1  # (N, H, 256)
+    usual = min(n - 1, max(8, n // 100))  # a photo's usual neighbour is its so-many-th nearest
+    neighbour = np.empty(n)
+    found, nearness = [], []
+    for start in range(0, n, _BLOCK):
+        distances = _distances(signs, start)
+        rows = np.arange(len(distances))
+        distances[rows, start + rows] = BITS
+        neighbour[start : start + _BLOCK] = np.partition(distances, usual - 1, axis=1)[:, usual - 1]
+        near = np.argwhere(distances <= NEAR)
+        nearness.append(distances[near[:, 0], near[:, 1]])
+        found.append(near + np.array([start, 0]))
+    pairs, bits = np.concatenate(found), np.concatenate(nearness)
+    least = neighbour[pairs].min(axis=1) - STANDS_OUT
+    stands_out = bits <= np.maximum(least, CERTAIN)
+    return pairs[stands_out & (pairs[:, 0] < pairs[:, 1])]  # type: ignore[no-any-return]
+
+
+def _distances(signs: NDArray[np.float32], start: int) -> NDArray[np.float32]:
+    """Return differing bits `(B, N)` between a block of photos and all, at the best of the views.
+
+    Of one photo the whole and its mirror image are taken, of the other the whole and its crops, and the other
+    way round.
+    """
+    block = signs[start : start + _BLOCK]
+    agreement = np.maximum(
+        _agreement(block[:, :2], signs[:, 1:]),
+        _agreement(block[:, 1:], signs[:, :2]),
+    )
+    return (BITS - agreement) * np.float32(0.5)
+
+
+def _agreement(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the largest scalar product of any view in `a` `(A, X, 256)` and `b` `(B, Y, 256)`: `(A, B)`."""
+    products = a.reshape(-1, BITS) @ b.reshape(-1, BITS).T
+    return products.reshape(*a.shape[:2], *b.shape[:2]).max(axis=(1, 3))  # type: ignore[no-any-return]

@@ -1,17 +1,24 @@
 """What is in a tree of class folders right now: every file hashed and decoded once, remembered by mtime."""
 
+import os
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from stockpot import project as disk
 from stockpot.errors import FolderError, PhotoError, ProjectError, UnreadablePhoto
+from stockpot.photos.duplicates import signature
 from stockpot.photos.photo import Photo, Refused, fingerprint
 from stockpot.photos.pixels import decode
 from stockpot.progress import Progress, silent
 
-Entry = dict[str, Any]  # size, mtime_ns, sha256 and width, height, or refused
+Entry = dict[str, Any]  # size, mtime_ns, sha256 and width, height, signature, or refused
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,7 @@ class Index:
 
     photos: tuple[Photo, ...]  # in the order of their paths; the same bytes may occur twice
     refused: tuple[Refused, ...]
+    signatures: dict[str, bytes] = field(default_factory=dict)  # for near duplicates, by sha256
 
 
 def index_project(project: disk.Project, progress: Progress = silent) -> Index:
@@ -29,7 +37,7 @@ def index_project(project: disk.Project, progress: Progress = silent) -> Index:
     except ProjectError:
         stored = None  # a damaged cache is no cache
     stored = stored if isinstance(stored, dict) else {}
-    entries = _scan(project.photos, stored, progress)
+    entries = _scan(project.photos, stored, _inspect_and_sign, progress)
     if entries != stored:
         with suppress(FolderError):  # a project that may only be read is read without a cache
             disk.write_json(project.index_file, entries)
@@ -44,7 +52,7 @@ def index_folder(folder: Path, progress: Progress = silent) -> Index:
     """
     if not folder.is_dir():
         raise PhotoError(f"There is no folder {folder}: give one that holds one folder of photos a class.")
-    index = _index(folder, _scan(folder, {}, progress))
+    index = _index(folder, _scan(folder, {}, _inspect, progress))
     if not index.photos:
         raise PhotoError(
             f"{folder} has no class folder with a readable photo: expected {folder}/<class>/<file>."
@@ -52,23 +60,28 @@ def index_folder(folder: Path, progress: Progress = silent) -> Index:
     return index
 
 
-def _scan(root: Path, stored: dict[str, Entry], progress: Progress) -> dict[str, Entry]:
+def _scan(
+    root: Path, stored: dict[str, Entry], inspect: Callable[[Path], Entry], progress: Progress
+) -> dict[str, Entry]:
     """Return an entry for every visible file of every class folder, by its path below `root`."""
-    files = disk.class_entries(root)
-    entries: dict[str, Entry] = {}
-    read = 0
-    for done, file in enumerate(files, 1):
-        name = file.relative_to(root).as_posix()
-        known = stored.get(name)
-        entry = _stamp(file)
-        if isinstance(known, dict) and known.items() >= entry.items():
-            entries[name] = known
-        else:
-            entries[name] = entry | _inspect(file)
-            read += 1
-        if read:
-            progress("reading photos", done, len(files))
-    return entries
+    stamps = {file.relative_to(root).as_posix(): _stamp(file) for file in disk.class_entries(root)}
+    entries = {name: stored[name] for name, stamp in stamps.items() if _is_known(stored.get(name), stamp)}
+    unread = [name for name in stamps if name not in entries]
+    with ThreadPoolExecutor(os.cpu_count()) as readers:
+        found = readers.map(inspect, (root / name for name in unread))
+        for done, (name, entry) in enumerate(zip(unread, found, strict=True), 1):
+            entries[name] = stamps[name] | entry
+            progress("reading photos", done, len(unread))
+    return {name: entries[name] for name in stamps}
+
+
+def _is_known(entry: Any, stamp: Entry) -> bool:
+    """Tell whether what is stored of a file is of this very file, and whole."""
+    return (
+        isinstance(entry, dict)
+        and entry.items() >= stamp.items()
+        and ("refused" in entry or {"sha256", "width", "height", "signature"} <= entry.keys())
+    )
 
 
 def _stamp(file: Path) -> Entry:
@@ -78,25 +91,36 @@ def _stamp(file: Path) -> Entry:
 
 def _inspect(file: Path) -> Entry:
     """Hash and decode one file."""
+    return _open(file)[0]
+
+
+def _inspect_and_sign(file: Path) -> Entry:
+    """Hash and decode one file, and sign it for the search for near duplicates."""
+    entry, image = _open(file)
+    return entry if image is None else entry | {"signature": b64encode(signature(image)).decode()}
+
+
+def _open(file: Path) -> tuple[Entry, Image.Image | None]:
     if file.is_dir():
-        return {"refused": "is a folder: photos lie directly in their class folder"}
+        return {"refused": "is a folder: photos lie directly in their class folder"}, None
     try:
         data = file.read_bytes()
     except OSError as error:
-        return {"refused": f"cannot be opened ({error.strerror})"}
+        return {"refused": f"cannot be opened ({error.strerror})"}, None
     try:
         image = decode(data)
     except UnreadablePhoto as error:
-        return {"sha256": fingerprint(data), "refused": str(error)}
-    return {"sha256": fingerprint(data), "width": image.width, "height": image.height}
+        return {"sha256": fingerprint(data), "refused": str(error)}, None
+    return {"sha256": fingerprint(data), "width": image.width, "height": image.height}, image
 
 
 def _index(root: Path, entries: dict[str, Entry]) -> Index:
-    photos, refused = [], []
+    photos, refused, signatures = [], [], {}
     for name, entry in entries.items():
         path = root / name
         if "refused" in entry:
             refused.append(Refused(path, entry["refused"]))
         else:
             photos.append(Photo(path, path.parent.name, entry["sha256"], entry["width"], entry["height"]))
-    return Index(tuple(photos), tuple(refused))
+            signatures[entry["sha256"]] = b64decode(entry.get("signature", ""))
+    return Index(tuple(photos), tuple(refused), signatures)

@@ -35,6 +35,18 @@ class Split:
     refused: tuple[Refused, ...] = ()
     repeated: tuple[tuple[Photo, Photo], ...] = ()  # (left out, the one that counts instead)
     conflicts: tuple[tuple[Photo, ...], ...] = ()  # the same bytes in two classes
+    between: tuple[Photo, ...] = ()  # new ones near to old ones on both sides: left out
+
+    @property
+    def skipped(self) -> int:
+        """How many readable photos are on no side."""
+        return len(self.repeated) + sum(map(len, self.conflicts)) + len(self.between)
+
+    @property
+    def near_duplicates(self) -> tuple[tuple[Photo, ...], ...]:
+        """Groups of photos that are nearly the same; each group is on one side."""
+        groups = _by((*self.training, *self.validation), "group").values()
+        return tuple(tuple(group) for group in groups if len(group) > 1)
 
     @property
     def fingerprint(self) -> str:
@@ -101,7 +113,7 @@ def _plan(
 ) -> tuple[Split, dict[str, Side]]:
     """Return the split, and the side of every photo it knows, also of those that are gone for now."""
     index = index_project(project, progress)
-    distinct = distinct_photos(index.photos)
+    distinct = distinct_photos(index.photos, index.signatures)
     stored = disk.read_json(project.split_file) or {}
     share = stored.get("validation", 0.2) if share is None else share
     seed = stored.get("seed", 0) if seed is None else seed
@@ -118,27 +130,36 @@ def assign_sides(
 ) -> dict[str, Side]:
     """Return the side of every photo by its sha256.
 
-    A group with a photo that has a side takes that side. The new groups of a class are taken in the order of
-    sha256(seed + group) and go to validation while that class has less than `share` there.
+    Old photos keep their side, and new ones of their group get it. New ones of a group that has old photos on both
+    sides get none. New groups, those of two classes first, are taken in the order of sha256(seed + group) and
+    go to validation while each of their classes has less than `share` there.
     """
-    sides: dict[str, Side] = {}
-    for members in _by(photos, "label").values():
-        groups = _by(members, "group")
-        held = 0
-        new = []
-        for group, together in groups.items():
-            known = {before[photo.sha256] for photo in together if photo.sha256 in before}
-            if not known:
-                new.append(group)
-                continue
-            side: Side = "validation" if known == {"validation"} else "training"
-            sides |= {photo.sha256: side for photo in together}
-            held += len(together) * (side == "validation")
-        for group in sorted(new, key=lambda group: hashlib.sha256(f"{seed}{group}".encode()).digest()):
-            side = "validation" if held < share * len(members) else "training"
-            sides |= {photo.sha256: side for photo in groups[group]}
-            held += len(groups[group]) * (side == "validation")
+    photos = tuple(photos)
+    sides = {photo.sha256: before[photo.sha256] for photo in photos if photo.sha256 in before}
+    new = []
+    for together in _by(photos, "group").values():
+        known = {sides[photo.sha256] for photo in together if photo.sha256 in sides}
+        if not known:
+            new.append(together)
+        elif len(known) == 1:
+            sides |= dict.fromkeys((photo.sha256 for photo in together), known.pop())
+    placed = {photo.sha256 for together in new for photo in together} | sides.keys()
+    total = Counter(photo.label for photo in photos if photo.sha256 in placed)
+    held = Counter(photo.label for photo in photos if sides.get(photo.sha256) == "validation")
+    for together in sorted(new, key=lambda together: _turn(together, seed)):
+        labels = Counter(photo.label for photo in together)
+        if all(held[label] < share * total[label] for label in labels):
+            sides |= dict.fromkeys((photo.sha256 for photo in together), "validation")
+            held += labels
+        else:
+            sides |= dict.fromkeys((photo.sha256 for photo in together), "training")
     return sides
+
+
+def _turn(together: list[Photo], seed: int) -> tuple[bool, bytes]:
+    """Return the place of a new group in the order in which sides are given."""
+    one_class = len({photo.label for photo in together}) == 1
+    return one_class, hashlib.sha256(f"{seed}{together[0].group}".encode()).digest()
 
 
 def _by(photos: Iterable[Photo], attribute: str) -> dict[str, list[Photo]]:
@@ -153,13 +174,14 @@ def _split(
 ) -> Split:
     return Split(
         class_names=tuple(sorted({photo.label for photo in distinct.photos})),
-        training=tuple(photo for photo in distinct.photos if sides[photo.sha256] == "training"),
-        validation=tuple(photo for photo in distinct.photos if sides[photo.sha256] == "validation"),
+        training=tuple(photo for photo in distinct.photos if sides.get(photo.sha256) == "training"),
+        validation=tuple(photo for photo in distinct.photos if sides.get(photo.sha256) == "validation"),
         seed=seed,
         share=share,
         refused=refused,
         repeated=distinct.repeated,
         conflicts=distinct.conflicts,
+        between=tuple(photo for photo in distinct.photos if photo.sha256 not in sides),
     )
 
 

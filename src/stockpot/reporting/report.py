@@ -127,6 +127,8 @@ def _render(opened: disk.Project, run: Run, split: Split, selection: Selection) 
         "refused": [f"{short_name(file.path)}: {file.reason}" for file in split.refused],
         "repeated": [f"{short_name(left.path)} = {short_name(kept.path)}" for left, kept in split.repeated],
         "conflicts": [" = ".join(short_name(photo.path) for photo in same) for same in split.conflicts],
+        "between": [short_name(photo.path) for photo in split.between],
+        "near": [" = ".join(short_name(photo.path) for photo in near) for near in split.near_duplicates],
         "sheet": _contact_sheet(split, model),
         "charts": _charts(run, say),
         "reading": read_curves(run, say),
@@ -151,13 +153,13 @@ def _counts(split: Split, mistakes: int) -> dict[str, Any]:
     training = Counter(photo.label for photo in split.training)
     validation = Counter(photo.label for photo in split.validation)
     used = len(split.training) + len(split.validation)
-    left_out = len(split.refused) + len(split.repeated) + sum(map(len, split.conflicts))
     return {
         "by_class": [(name, training[name], validation[name]) for name in split.class_names],
         "used": used,
-        "found": used + left_out,
+        "found": used + len(split.refused) + split.skipped,
         "mistakes": mistakes,
         "conflicts": sum(map(len, split.conflicts)),
+        "near": sum(map(len, split.near_duplicates)),
     }
 
 
