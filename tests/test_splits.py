@@ -196,19 +196,14 @@ def test_a_photo_between_the_sides_is_left_out_and_listed(dishes):
     """Two old photos on two sides, and a new one that is near to both: a blend of them."""
     result = look_at_split(dishes)
     old = [*result.validation, *result.training]
-    a, b = (
-        0,
-        next(
-            i
-            for i, photo in enumerate(old[1:], 1)
-            if photo in result.training and photo.label == old[0].label
-        ),
-    )
+    first = len(result.validation)
+    a, b = 0, next(row for row in range(first, len(old)) if old[row].label == old[0].label)
     held, learned = old[a], old[b]
-    images = [read_photo(photo.path).resize((256, 256)) for photo in old]
+    images = [read_photo(photo.path) for photo in old]
     signatures = [signature(image) for image in images]
+    whole, other = (images[row].resize((256, 256)) for row in (a, b))
     for weight in np.linspace(0.3, 0.7, 81):
-        mixed = Image.blend(images[a], images[b], weight)
+        mixed = Image.blend(whole, other, weight)
         pairs = near_duplicates([*signatures, signature(mixed)]).tolist()
         if pairs == [[a, len(old)], [b, len(old)]]:
             break
