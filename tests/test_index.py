@@ -1,9 +1,11 @@
 import os
 
 import pytest
+from PIL import Image
 
 from stockpot.errors import PhotoError
 from stockpot.photos import index as module
+from stockpot.photos import pixels
 from stockpot.photos.index import index_folder, index_project
 from stockpot.photos.intake import bring_in
 from stockpot.project import open_project
@@ -55,3 +57,17 @@ def test_a_folder_without_photos_is_refused(tmp_path):
     (tmp_path / "a").mkdir()
     with pytest.raises(PhotoError, match="<class>"):
         index_folder(tmp_path)
+
+
+def test_heic_is_read_once_the_extra_is_there(project, monkeypatch):
+    """A refusal that an installation mends is not remembered beyond it."""
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    Image.effect_noise((64, 48), 90).convert("RGB").save(project.photos / "cat" / "phone.jpg", "HEIF")
+    monkeypatch.setattr(pixels, "can_read_heic", lambda: False)
+    monkeypatch.setattr(module, "can_read_heic", lambda: False)
+    (refused,) = index_project(project).refused
+    assert refused.reason == pixels.NEEDS_HEIC
+    monkeypatch.undo()
+    assert index_project(project).refused == ()

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from stockpot.errors import UnreadablePhoto
+from stockpot.photos import pixels as pixels_module
 from stockpot.photos.pixels import MAX_PIXELS, decode
 
 
@@ -147,3 +148,90 @@ def test_pixels_of_unknown_range_are_refused():
     """A 32-bit picture would become black or white without a word."""
     with pytest.raises(UnreadablePhoto, match="32 bits"):
         decode(encoded(Image.new("F", (8, 8), 0.5), "TIFF"))
+
+
+def heic(image: Image.Image) -> bytes:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    return encoded(image, "HEIF")
+
+
+def test_heic_is_read_with_the_extra(quadrants):
+    """A phone's own format, by its bytes, however the file is called."""
+    pixels = np.asarray(decode(heic(quadrants.resize((120, 80), Image.Resampling.NEAREST))))
+    assert np.abs(pixels[10, 10].astype(int) - (255, 0, 0)).max() < 40
+
+
+def test_heic_without_the_extra_names_it(quadrants, monkeypatch):
+    """The refusal says what to install; an AVIF, in the same container, needs nothing."""
+    monkeypatch.setattr(pixels_module, "can_read_heic", lambda: False)
+    with pytest.raises(UnreadablePhoto, match=r"pip install 'stockpot\[heic\]'"):
+        decode(heic(quadrants))
+    assert decode(encoded(quadrants, "AVIF")).size == quadrants.size
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (24, 500)])
+def test_the_smallest_and_the_narrowest_photos_are_read(size):
+    """One pixel is a photo; whether it is a good one is for curation to say."""
+    assert decode(encoded(Image.new("RGB", size, "red"), "PNG"), at_least=256).size == size
+
+
+def test_a_multi_picture_file_is_its_first_picture(quadrants):
+    """What some cameras and phones write as .jpg."""
+    data = encoded(quadrants, "MPO", save_all=True, append_images=[Image.new("RGB", quadrants.size)])
+    assert np.asarray(decode(data)).mean() > 50
+
+
+@pytest.mark.parametrize("format_", ["TIFF", "WEBP", "AVIF"])
+def test_the_first_page_or_frame_counts(quadrants, format_):
+    """Of several pages or frames the first."""
+    other = Image.new("RGB", quadrants.size, "black")
+    data = encoded(quadrants, format_, save_all=True, append_images=[other])
+    assert np.asarray(decode(data)).mean() > 50
+
+
+def test_gray_and_one_bit_and_alpha_become_rgb(quadrants):
+    """Every mode that a file can have gives three channels; gray stays gray."""
+    for mode, format_ in (
+        ("1", "PNG"),
+        ("L", "JPEG"),
+        ("LA", "PNG"),
+        ("P", "GIF"),
+        ("RGBA", "WEBP"),
+        ("YCbCr", "JPEG"),
+    ):
+        assert np.asarray(decode(encoded(quadrants.convert(mode), format_))).shape == (20, 30, 3)
+    gray = np.asarray(decode(encoded(quadrants.convert("LA"), "PNG")))
+    assert (gray[..., 0] == gray[..., 1]).all() and (gray[..., 1] == gray[..., 2]).all()
+
+
+def test_sixteen_bits_of_colour_keep_their_brightness():
+    """A 16-bit TIFF in gray, as microscopes write it, big-endian too."""
+    ramp = np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8)
+    for order in ("<u2", ">u2"):
+        data = encoded(Image.fromarray(ramp.astype("<u2")), "TIFF") if order == "<u2" else big_endian(ramp)
+        pixels = np.asarray(decode(data))[..., 0]
+        assert np.abs(pixels.astype(int) - ramp / 257).max() <= 1
+
+
+def big_endian(ramp: np.ndarray) -> bytes:
+    """A big-endian TIFF of 16 bits, written by hand: eight tags and the pixels."""
+    import struct
+
+    pixels = ramp.astype(">u2").tobytes()
+    tags = [(256, 3, ramp.shape[1]), (257, 3, ramp.shape[0]), (258, 3, 16), (259, 3, 1), (262, 3, 1)]
+    tags += [(273, 4, 8), (277, 3, 1), (278, 3, ramp.shape[0]), (279, 4, len(pixels))]
+    directory = struct.pack(">H", len(tags))
+    for tag, kind, value in tags:
+        directory += struct.pack(">HHI", tag, kind, 1) + (
+            struct.pack(">HH", value, 0) if kind == 3 else struct.pack(">I", value)
+        )
+    return b"MM\x00*" + struct.pack(">I", 8 + len(pixels)) + pixels + directory + struct.pack(">I", 0)
+
+
+def test_nonsense_exif_changes_nothing(quadrants):
+    """A block of EXIF that is noise is not the photo's fault."""
+    plain = np.asarray(decode(encoded(quadrants, "JPEG")))
+    noise = b"Exif\x00\x00" + bytes(np.random.default_rng(1).integers(0, 256, 400, dtype=np.uint8))
+    assert np.array_equal(np.asarray(decode(encoded(quadrants, "JPEG", exif=noise))), plain)

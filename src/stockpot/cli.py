@@ -15,7 +15,7 @@ import typer
 from stockpot import __version__
 from stockpot.display import show_progress
 from stockpot.errors import StockpotError
-from stockpot.photos.photo import short_name
+from stockpot.photos.photo import describe_refused, short_name
 
 
 class _Commands(typer.core.TyperGroup):
@@ -298,8 +298,8 @@ def status(project: Project, as_json: AsJson = False, quiet: Quiet = False) -> N
     )
     if shown := [f"{count} {words}" for count, words in counts if count]:
         typer.echo(f"{', '.join(shown)}")
-    for file in state.refused:
-        typer.echo(f"refused {short_name(file.path)}: {file.reason}")
+    for line in describe_refused(state.refused):
+        typer.echo(f"refused {line}")
     for run in state.runs:
         stale = " - stale: the photos have changed since" if run.stale else ""
         typer.echo(f"run {run.name}: {run.accuracy:.1%} of {run.n}{stale}")
@@ -331,8 +331,8 @@ def evaluate(
                 f"{figures.name}: precision {figures.precision:.1%}, recall {figures.recall:.1%} "
                 f"of {figures.photos}"
             )
-    for file in index.refused:
-        _say(f"refused {short_name(file.path)}: {file.reason}")
+    for line in describe_refused(index.refused):
+        _say(f"refused {line}")
     _say(f"done {result.n}, refused {len(index.refused)}, next: stockpot explain {model} PHOTO...")
 
 
@@ -446,8 +446,8 @@ def _report_study(study: Any, as_json: bool) -> None:
 
 
 def _name_refused(split: Any) -> None:
-    for file in split.refused:
-        _say(f"refused {short_name(file.path)}: {file.reason}")
+    for line in describe_refused(split.refused):
+        _say(f"refused {line}")
     for left, kept in split.repeated:
         _say(f"skipped {short_name(left.path)}: the same bytes as {short_name(kept.path)}")
     for same in split.conflicts:

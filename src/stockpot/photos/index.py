@@ -15,7 +15,7 @@ from stockpot import project as disk
 from stockpot.errors import FolderError, PhotoError, ProjectError, UnreadablePhoto
 from stockpot.photos.duplicates import signature
 from stockpot.photos.photo import Photo, Refused, fingerprint
-from stockpot.photos.pixels import decode
+from stockpot.photos.pixels import NEEDS_HEIC, can_read_heic, decode
 from stockpot.progress import Progress, silent
 
 Entry = dict[str, Any]  # size, mtime_ns, sha256 and width, height, signature, or refused
@@ -76,12 +76,12 @@ def _scan(
 
 
 def _is_known(entry: Any, stamp: Entry) -> bool:
-    """Tell whether what is stored of a file is of this very file, and whole."""
-    return (
-        isinstance(entry, dict)
-        and entry.items() >= stamp.items()
-        and ("refused" in entry or {"sha256", "width", "height", "signature"} <= entry.keys())
-    )
+    """Tell whether what is stored of a file is of this very file, whole, and still true."""
+    if not isinstance(entry, dict) or not entry.items() >= stamp.items():
+        return False
+    if "refused" in entry:
+        return entry["refused"] != NEEDS_HEIC or not can_read_heic()
+    return {"sha256", "width", "height", "signature"} <= entry.keys()
 
 
 def _stamp(file: Path) -> Entry:

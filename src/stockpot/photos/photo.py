@@ -1,6 +1,7 @@
 """A labelled image file, known by its bytes."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,20 @@ class Refused:
 
     path: Path
     reason: str
+
+
+def describe_refused(refused: Iterable[Refused], names: int = 10) -> list[str]:
+    """Return a line a reason: how many files, why, and the first of their names."""
+    by_reason: dict[str, list[str]] = {}
+    for file in refused:
+        by_reason.setdefault(file.reason, []).append(short_name(file.path))
+    lines = []
+    for reason, files in by_reason.items():
+        more = f" and {len(files) - names} more" if len(files) > names else ""
+        listed = f"{', '.join(files[:names])}{more}"
+        one = len(files) == 1
+        lines.append(f"{listed}: {reason}" if one else f"{len(files)} files, each {reason}: {listed}")
+    return lines
 
 
 def fingerprint(data: bytes) -> str:

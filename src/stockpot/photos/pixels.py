@@ -1,5 +1,6 @@
 """From bytes to upright RGB pixels: the one decoder of training, prediction and report."""
 
+import importlib.util
 import io
 import warnings
 from pathlib import Path
@@ -9,7 +10,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from stockpot.errors import UnreadablePhoto
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP")  # MPO comes with JPEG
+NEEDS_HEIC = "is a HEIC photo: pip install 'stockpot[heic]'"
 MAX_PIXELS = 120_000_000  # more than the largest phone cameras; a decompression bomb has more
+
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 
 
 def read_photo(path: Path, at_least: int = 0) -> Image.Image:
@@ -45,7 +49,7 @@ def decode(data: bytes, at_least: int = 0) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata is no reason to refuse a photo
             Image.init()  # Pillow knows some formats only after this; does nothing the second time
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = Image.open(io.BytesIO(data), formats=_formats(data))
             if image.width * image.height > MAX_PIXELS:
                 raise UnreadablePhoto(
                     f"has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}: shrink it"
@@ -62,6 +66,24 @@ def decode(data: bytes, at_least: int = 0) -> Image.Image:
         raise
     except Exception as error:  # noqa: BLE001 - decoders raise whatever they like on damaged files
         raise UnreadablePhoto(f"is damaged ({error})") from None
+
+
+def can_read_heic() -> bool:
+    """Tell whether the extra `heic` is installed."""
+    return importlib.util.find_spec("pillow_heif") is not None
+
+
+def _formats(data: bytes) -> tuple[str, ...]:
+    """Return the formats to try; HEIC is known by the brands in its first box."""
+    brands = data[8 : int.from_bytes(data[:4])] if data[4:8] == b"ftyp" else b""
+    if not {brands[i : i + 4] for i in range(0, min(len(brands), 64), 4)} & _HEIC_BRANDS:
+        return FORMATS
+    if not can_read_heic():
+        raise UnreadablePhoto(NEEDS_HEIC)
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+    return (*FORMATS, "HEIF")
 
 
 def _upright(image: Image.Image) -> Image.Image:

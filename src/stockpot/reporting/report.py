@@ -23,7 +23,7 @@ from stockpot.explanation.selection import Selection, explain_run
 from stockpot.learning.runs import Run, read_runs
 from stockpot.model.model_file import ModelFile, read_model
 from stockpot.model.overlay import legend
-from stockpot.photos.photo import Photo, short_name
+from stockpot.photos.photo import Photo, describe_refused, short_name
 from stockpot.photos.preprocessing import read_prepared
 from stockpot.photos.samples import ATTRIBUTION, is_sample
 from stockpot.photos.splits import Split, look_at_split
@@ -124,7 +124,7 @@ def _render(opened: disk.Project, run: Run, split: Split, selection: Selection) 
         "model": model,
         "shape": (model.weight.shape[1], *first.cam.shape[1:]),
         "counts": _counts(split, len(selection.mistakes)),
-        "refused": [f"{short_name(file.path)}: {file.reason}" for file in split.refused],
+        "refused": describe_refused(split.refused),
         "repeated": [f"{short_name(left.path)} = {short_name(kept.path)}" for left, kept in split.repeated],
         "conflicts": [" = ".join(short_name(photo.path) for photo in same) for same in split.conflicts],
         "between": [short_name(photo.path) for photo in split.between],
