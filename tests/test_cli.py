@@ -143,7 +143,13 @@ def test_json_on_stdout_is_json(solar, tmp_path):
             "confusion",
             "per_class",
         },
-        ("predict", solar.project, photo): {"path", "label", "probability", "probabilities", "error"},
+        ("predict", solar.project, photo): {
+            "path",
+            "label",
+            "probability",
+            solar.split.class_names[0],
+            "error",
+        },
         ("explain", solar.project, photo, "--output", tmp_path / "o"): {
             "label",
             "logits",

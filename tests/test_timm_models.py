@@ -48,7 +48,7 @@ def test_lite_knows_photos_of_known_classes(lite, name, index):
     """An Egyptian cat, an espresso and a moped, through our own reading, preprocessing and weights."""
     path = Path(find_spec("skimage").origin).parent / "data" / f"{name}.png"
     published = find_weights("efficientnet_lite0", "imagenet").tensors
-    pixels = torch.from_numpy(read_prepared(path, lite.preprocessing)[None])
+    pixels = torch.from_numpy(np.stack([read_prepared(path, lite.preprocessing)]))
     with torch.no_grad():
         features = lite(pixels).mean(dim=(2, 3)).numpy()
     logits = features @ published["_fc.weight"].T + published["_fc.bias"]

@@ -7,9 +7,10 @@ The house, in the order in which data flows::
     project.py    the names on disk, the lock, atomic writing
     photos/       photo · pixels · preprocessing · index · duplicates · splits · intake · samples · cifar10
     model/        a finished model, without torch: model_file · engine · prediction · activation_maps · overlay
-    backbones/    catalog · backbone · xception · cifar_resnet · keras_files · weight_files · weights · graph
+    backbones/    catalog · backbone · xception · cifar_resnet · timm_models · keras_files · weight_files ·
+                  downloads · weights · graph
     learning/     recipes · classifier · freezing · features · evaluation · training · saving · runs · models ·
-                  status · pretraining · muon
+                  predictions · status · pretraining · muon
     explanation/  explanation · selection
     reporting/    report · charts · readings · texts, templates, vendor
     studies.py    the whole lab as one function
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from stockpot.photos.preprocessing import Preprocessing as Preprocessing
     from stockpot.photos.splits import Split as Split
     from stockpot.photos.splits import split as split
+    from stockpot.project import clean as clean
     from stockpot.reporting.report import write_report as write_report
     from stockpot.studies import demo as demo
     from stockpot.studies import study as study
@@ -62,6 +64,7 @@ _ROOMS = {
     "Run": "learning.runs",
     "Split": "photos.splits",
     "StockpotError": "errors",
+    "clean": "project",
     "demo": "studies",
     "evaluate": "learning.models",
     "explain": "explanation.explanation",

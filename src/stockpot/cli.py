@@ -1,12 +1,10 @@
 """The command line: parse, call one function, print. Data go to stdout, progress and messages to stderr."""
 
-import csv
 import io
 import json
 import logging
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,6 +54,8 @@ Model = Annotated[
     typer.Argument(help="A project (its best run), a run's folder, or a model file.", show_default=False),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Threads = Annotated[int | None, typer.Option(help="Processors to use.", show_default="all")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
@@ -312,6 +312,8 @@ def status(project: Project, as_json: AsJson = False, quiet: Quiet = False) -> N
 def evaluate(
     model: Model,
     folder: Annotated[Path, typer.Argument(help="One folder of photos a class.", show_default=False)],
+    device: Device = "auto",
+    threads: Threads = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -320,8 +322,10 @@ def evaluate(
     Example: stockpot evaluate food ~/pictures/food-test
     """
     from stockpot.learning.models import evaluate as run_evaluate
+    from stockpot.learning.models import load_model
 
-    result, index = run_evaluate(model, folder, show_progress(quiet))
+    progress = show_progress(quiet)
+    result, index = run_evaluate(load_model(model, progress, device, threads), folder, progress)
     if as_json:
         _print_json(result.to_json())
     else:
@@ -333,42 +337,56 @@ def evaluate(
             )
     for line in describe_refused(index.refused):
         _say(f"refused {line}")
-    _say(f"done {result.n}, refused {len(index.refused)}, next: stockpot explain {model} PHOTO...")
+    _say(f"done {result.n}, refused {len(index.refused)}, next: {_explain_hint(model)}")
 
 
 @app.command()
 def predict(
     model: Model,
     paths: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Table to write: .csv, .jsonl or .parquet.", show_default="CSV on stdout"),
+    ] = None,
+    sort_into: Annotated[
+        Path | None, typer.Option(help="Copy every photo into a folder of its class below this one.")
+    ] = None,
+    unsure_below: Annotated[
+        float, typer.Option(help="Probability below which a copy goes to the folder unsure.")
+    ] = 0.5,
+    device: Device = "auto",
+    threads: Threads = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say what is in photos: CSV on stdout, one row a file, in the order given.
+    """Say what is in photos: CSV on stdout or a table in a file, one row a file, in the order given.
 
     Example: stockpot predict food dinner.jpg > predictions.csv
     """
     from stockpot.learning.models import load_model
     from stockpot.learning.models import predict as run_predict
+    from stockpot.learning.predictions import open_stream, open_table, sort_one
 
-    progress = show_progress(quiet or sys.stdout.isatty())
-    predictor = load_model(model, progress)
+    progress = show_progress(quiet or (output is None and sys.stdout.isatty()))
+    predictor = load_model(model, progress, device, threads)
     _say(f"model: {predictor.model.path}")
     names = predictor.model.class_names
-    rows = csv.writer(sys.stdout, lineterminator="\n")
-    if not as_json:
-        rows.writerow(["path", "label", "probability", *names, "error"])
     done = refused = 0
-    for answer in run_predict(predictor, paths, progress):
-        done, refused = done + (not answer.error), refused + bool(answer.error)
-        values = [f"{value:.6f}" for value in answer.probabilities] or [""] * len(names)
-        if as_json:
-            typer.echo(json.dumps(asdict(answer) | {"path": str(answer.path)}, ensure_ascii=False))
-        else:
-            probability = f"{answer.probability:.6f}" if not answer.error else ""
-            rows.writerow([answer.path, answer.label, probability, *values, answer.error])
-    _say(f"done {done}, refused {refused}, next: stockpot explain {model} PHOTO...")
+    with open_table(output, names) if output else open_stream(sys.stdout, names, as_json) as table:
+        for answer in run_predict(predictor, paths, progress):
+            done, refused = done + (not answer.error), refused + bool(answer.error)
+            table.write(answer)
+            if sort_into:
+                sort_one(sort_into, answer, unsure_below)
+    _say(
+        f"done {done}, refused {refused}, next: {f'look at {sort_into}' if sort_into else _explain_hint(model)}"
+    )
     if not done:
         raise typer.Exit(1)
+
+
+def _explain_hint(model: Path) -> str:
+    return f"stockpot explain {model} PHOTO..."
 
 
 @app.command()
@@ -404,6 +422,20 @@ def explain(
     _say(f"done {done}, refused {refused}, next: look at {output}")
     if not done:
         raise typer.Exit(1)
+
+
+@app.command()
+def clean(project: Project, as_json: AsJson = False) -> None:
+    """Delete a project's cache; photos, split and runs stay, and what is needed again is computed again.
+
+    Example: stockpot clean food
+    """
+    from stockpot.project import clean as run_clean
+
+    freed = run_clean(project)
+    if as_json:
+        _print_json({"freed_bytes": freed})
+    _say(f"done, freed {freed / 1e6:.1f} MB, next: stockpot study {project}")
 
 
 @app.command()

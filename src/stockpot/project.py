@@ -7,6 +7,7 @@ moved still works.
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -129,6 +130,30 @@ def open_project(folder: Path | str) -> Project:
     if not project.photos.is_dir():
         raise ProjectError(_not_a_project(project.folder))
     return project
+
+
+def clean(folder: Path | str) -> int:
+    """Delete a project's cache: features, graphs, and what is remembered of files. All of it can be made again.
+
+    Returns:
+        How many bytes were freed.
+
+    Raises:
+        ProjectError: `folder` is no project.
+        Busy, FolderError: it cannot be written.
+    """
+    project = open_project(folder)
+    with project.writing():
+        freed = sum(file.stat().st_size for file in project.cache.rglob("*") if file.is_file())
+        try:
+            shutil.rmtree(project.cache)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise FolderError(
+                f"{error.filename} cannot be deleted ({error.strerror}): check rights."
+            ) from None
+    return freed
 
 
 def _not_a_project(folder: Path) -> str:

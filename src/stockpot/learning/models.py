@@ -18,25 +18,32 @@ from stockpot.progress import Progress, silent
 Place = Path | str | Run | Predictor
 
 
-def load_model(place: Place, progress: Progress = silent) -> Predictor:
+def load_model(
+    place: Place, progress: Progress = silent, device: str = "auto", threads: int | None = None
+) -> Predictor:
     """Return a model, ready to run.
 
     Args:
         place: a run, its folder, a model file, or a project (its run with the lowest validation loss); what is
             loaded already stays as it is.
         progress: told if the backbone has to be exported first.
+        device: `"auto"`, `"cpu"`, `"cuda"` or `"mps"`.
+        threads: processors to use; all by default.
 
     Raises:
         ModelError: there is no model, or it is damaged.
+        WrongUse: there is no such device here.
     """
     if isinstance(place, Predictor):
         return place
     path = place.model_path if isinstance(place, Run) else find_model(Path(place))
     model = read_model(path)
-    return Predictor(model, model_engine(model, progress))
+    return Predictor(model, model_engine(model, progress, device, threads))
 
 
-def model_engine(model: ModelFile, progress: Progress = silent) -> Engine:
+def model_engine(
+    model: ModelFile, progress: Progress = silent, device: str = "auto", threads: int | None = None
+) -> Engine:
     """Return the engine of a model's backbone; torch is imported only if its graph is not cached."""
     graph = _graphs(model) / f"{model.key}.onnx"
     if not graph.exists() and (kept := read_graph(model.path)):
@@ -46,7 +53,7 @@ def model_engine(model: ModelFile, progress: Progress = silent) -> Engine:
         from stockpot.backbones.graph import ensure_graph
 
         ensure_graph(graph.parent, model.key, lambda: read_model_backbone(model), progress)
-    return load_engine(graph)
+    return load_engine(graph, threads, device)
 
 
 def _graphs(model: ModelFile) -> Path:

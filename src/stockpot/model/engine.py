@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stockpot.errors import ModelError
+from stockpot.errors import ModelError, WrongUse
 
 BATCH_SIZE = 4  # results do not depend on it, nor does the speed; 8 needs 200 MB more
 
@@ -36,23 +36,50 @@ class Engine:
         return features, maps
 
 
-def load_engine(graph: Path, threads: int | None = None) -> Engine:
+def load_engine(graph: Path, threads: int | None = None, device: str = "auto") -> Engine:
     """Load a graph that `backbones.graph` wrote.
 
     Args:
         graph: an ONNX file.
         threads: processors to use; all that this process may use by default.
+        device: `"cpu"`, `"cuda"`, `"mps"`, or `"auto"`: CUDA where ONNX Runtime has it, else the processor.
 
     Raises:
         ModelError: the file is damaged.
+        WrongUse: there is no such device here, or less than one thread.
     """
     import onnxruntime
 
+    if threads is not None and threads < 1:
+        raise WrongUse(f"threads is {threads}; expected 1 or more.")
+    providers = _providers(device, onnxruntime.get_available_providers())
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or available_threads()
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(graph, options, providers=providers)
     except Exception as error:  # noqa: BLE001 - onnxruntime raises its own classes, all of them here
         raise ModelError(f"{graph} cannot be loaded ({str(error).splitlines()[0]}): delete it.") from None
     return Engine(session)
+
+
+_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "mps": "CoreMLExecutionProvider",
+}
+_REMEDIES = {
+    "cuda": "pip install onnxruntime-gpu in place of onnxruntime",
+    "mps": "it is part of onnxruntime on macOS only",
+}
+
+
+def _providers(device: str, available: list[str]) -> list[str]:
+    """Return ONNX Runtime's names of a device and of the processor behind it."""
+    if device not in ("auto", *_PROVIDERS):
+        raise WrongUse(f"There is no device {device!r}; choose auto, {', '.join(_PROVIDERS)}.")
+    if device == "auto":
+        device = "cuda" if _PROVIDERS["cuda"] in available else "cpu"
+    if _PROVIDERS[device] not in available:
+        raise WrongUse(f"ONNX Runtime has no {device} here: {_REMEDIES[device]}, or choose --device cpu.")
+    return list(dict.fromkeys([_PROVIDERS[device], _PROVIDERS["cpu"]]))
