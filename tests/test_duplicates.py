@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from imagehash import ImageHash
 from PIL import Image, ImageEnhance, ImageOps
+from scipy.sparse.csgraph import connected_components
 
 from stockpot.errors import UnreadablePhoto
 from stockpot.photos import duplicates
@@ -32,21 +33,38 @@ photos = st.lists(
 @given(photos, st.randoms())
 def test_every_photo_has_one_fate(taken, random):
     """Each photo counts, or is listed as a repeat or a conflict; the order does not matter."""
-    distinct = distinct_photos(taken, {})
+    distinct = distinct_photos(taken)
     listed = [*distinct.photos, *(left for left, _ in distinct.repeated), *sum(distinct.conflicts, ())]
     assert sorted(photo.path for photo in listed) == sorted(photo.path for photo in taken)
     random.shuffle(taken)
-    assert distinct_photos(taken, {}) == distinct
+    assert distinct_photos(taken) == distinct
 
 
 @given(photos)
 def test_the_same_bytes_count_once_or_not_at_all(taken):
     """Once within a class; not at all where two classes claim them."""
-    counted = [photo.sha256 for photo in distinct_photos(taken, {}).photos]
+    counted = [photo.sha256 for photo in distinct_photos(taken).photos]
     assert len(counted) == len(set(counted))
     for sha256 in {photo.sha256 for photo in taken}:
         classes = {photo.label for photo in taken if photo.sha256 == sha256}
         assert (sha256 in counted) == (len(classes) == 1)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("abcdefgh")), max_size=12), st.randoms()
+)
+def test_groups_are_what_near_duplicates_lead_to(near, random):
+    """Scipy's connected components are the oracle; a group is named by its smallest member."""
+    taken = [Photo(Path(f"x/{name}"), "x", name, 1, 1) for name in "abcdefgh"]
+    links = np.zeros((8, 8))
+    for a, b in near:
+        links["abcdefgh".index(a), "abcdefgh".index(b)] = 1
+    _, component = connected_components(links, directed=False)
+    random.shuffle(near)
+    for photo, number in zip(distinct_photos(taken, near).photos, component, strict=True):
+        assert photo.group == min(
+            name for name, other in zip("abcdefgh", component, strict=True) if other == number
+        )
 
 
 def crop(photo: Image.Image, share: float) -> Image.Image:
@@ -124,7 +142,9 @@ def test_photos_that_all_look_alike_are_not_one_group(cells_by_class):
     cells = [file for files in cells_by_class.values() for file in files[:75]]
     taken = [Photo(file, "cell", f"{i:03}", 300, 300) for i, file in enumerate(cells)]
     signatures = {photo.sha256: signature(read_photo(photo.path)) for photo in taken}
-    groups = Counter(photo.group for photo in distinct_photos(taken, signatures).photos)
+    pairs = near_duplicates([signatures[photo.sha256] for photo in taken])
+    near = [(taken[i].sha256, taken[j].sha256) for i, j in pairs]
+    groups = Counter(photo.group for photo in distinct_photos(taken, near).photos)
     assert max(groups.values()) <= 10
     assert sum(count for count in groups.values() if count > 1) < 0.35 * len(taken)
 

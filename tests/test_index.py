@@ -71,3 +71,17 @@ def test_heic_is_read_once_the_extra_is_there(project, monkeypatch):
     assert refused.reason == pixels.NEEDS_HEIC
     monkeypatch.undo()
     assert index_project(project).refused == ()
+
+
+def test_near_duplicates_are_searched_for_once(project, monkeypatch):
+    """The pairs are remembered until the photos are others."""
+    searched = []
+    search = module.near_duplicates
+    monkeypatch.setattr(
+        module, "near_duplicates", lambda signed: searched.append(len(signed)) or search(signed)
+    )
+    first = index_project(project)
+    assert index_project(project) == first
+    Image.effect_noise((64, 48), 90).convert("RGB").save(project.photos / "cat" / "new.png")
+    index_project(project)
+    assert searched == [12, 13]

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from stockpot.errors import ProjectError
 from stockpot.studies import study
@@ -37,6 +38,31 @@ def test_a_changed_project_is_made_true_again(solar, tmp_path):
     assert result.run.split_fingerprint == result.split.fingerprint != solar.split.fingerprint
 
 
+def test_the_least_is_done_again(solar, tmp_path):
+    """A photo taken out and a class renamed: nothing is computed; a new photo: one forward pass."""
+    copy = tmp_path / "solar"
+    shutil.copytree(solar.project, copy)
+    computed = []
+
+    def count(stage, done, total):
+        if stage == "computing features" and done == total:
+            computed.append(total)
+
+    gone = copy / solar.split.validation[0].path.relative_to(solar.project)
+    away = shutil.move(gone, tmp_path / "away.png")
+    (copy / "photos" / "polycrystalline defective").rename(copy / "photos" / "broken")
+    result = study(copy, progress=count)
+    assert result.trained and computed == []
+    assert "broken" in result.split.class_names
+    predictions = (result.run.folder / "predictions.csv").read_text()
+    assert gone.name not in predictions and "polycrystalline defective" not in predictions
+    assert gone.name not in result.report.read_text()
+    fresh = Image.open(away).convert("RGB").rotate(90)
+    fresh.save(copy / "photos" / "broken" / "new.png")
+    again = study(copy, progress=count)
+    assert again.trained and computed == [1]
+
+
 def test_the_photos_own_folder_is_no_project(class_folders):
     """The source is never written to."""
     with pytest.raises(ProjectError, match="keep them apart"):
@@ -54,5 +80,5 @@ def test_dirty_photos_go_through(shared, tmp_path):
     assert len(result.refused) == 18
     used = len(result.training) + len(result.validation)
     files = sum(1 for file in (shared / "dirty_food3").glob("*/*") if not file.name.startswith("."))
-    assert used + 18 + len(result.repeated) + sum(map(len, result.conflicts)) == files
+    assert used + 18 + result.skipped == files
     assert len(result.conflicts) > 0 and len(result.repeated) > 0

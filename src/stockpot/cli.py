@@ -294,6 +294,9 @@ def status(project: Project, as_json: AsJson = False, quiet: Quiet = False) -> N
         (len(state.refused), "refused"),
         (state.repeated, "there twice"),
         (state.conflicts, "in two classes"),
+        (state.between, "nearly the same as photos of both sides"),
+        (state.near_duplicates, "near duplicates"),
+        (state.gone, "gone since the split"),
         (state.new, "new since the split"),
     )
     if shown := [f"{count} {words}" for count, words in counts if count]:

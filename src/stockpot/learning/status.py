@@ -43,6 +43,9 @@ class Status:
     refused: tuple[Refused, ...]
     repeated: int  # photos that are there twice
     conflicts: int  # photos that lie in two classes
+    between: int  # new photos near to old ones on both sides: left out
+    near_duplicates: int  # photos in groups that stay on one side
+    gone: int  # photos of the split that are not there now
     new: int  # photos that no split has seen yet
     runs: tuple[RunState, ...]
     problem: str  # why no classifier can be made of the photos, or nothing
@@ -70,13 +73,18 @@ def look_at_status(project: Path | str, progress: Progress = silent) -> Status:
     except PhotoError as error:
         split, problem = None, str(error)
     runs = read_runs(opened)
-    distinct = distinct_photos(index.photos, index.signatures)
+    distinct = distinct_photos(index.photos, index.near)
+    groups = Counter(photo.group for photo in distinct.photos)
     known = (disk.read_json(opened.split_file) or {}).get("sides", {})
+    present = {photo.sha256 for photo in index.photos}
     return Status(
         classes=_count(Counter(photo.label for photo in index.photos), split),
         refused=index.refused,
         repeated=len(distinct.repeated),
         conflicts=sum(map(len, distinct.conflicts)),
+        between=len(split.between) if split else 0,
+        near_duplicates=sum(count for count in groups.values() if count > 1),
+        gone=len(known.keys() - present),
         new=sum(photo.sha256 not in known for photo in distinct.photos),
         runs=tuple(
             RunState(run.name, run.evaluation.accuracy, run.evaluation.n, _is_stale(run, split))

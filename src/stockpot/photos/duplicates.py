@@ -8,7 +8,7 @@ In a set whose photos all look alike (solar cells), a near duplicate must also s
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,9 +17,9 @@ from PIL import Image, ImageOps
 
 from stockpot.photos.photo import Photo
 
-NEAR = (
-    76  # bits of 256 that near duplicates differ in at most; photos that have nothing in common differ in 128
-)
+Pair = tuple[str, str]  # two photos, by sha256
+
+NEAR = 76  # bits of 256 that near duplicates differ in at most; 128 are chance
 CERTAIN = 24  # bits; so near, they need not stand out
 STANDS_OUT = 16  # bits nearer than the usual neighbours
 FLATTEST = 6.0  # standard deviation of gray values; a flatter photo is like every other flat one
@@ -38,12 +38,12 @@ class Distinct:
     conflicts: tuple[tuple[Photo, ...], ...]  # the same bytes in two classes: none of them counts
 
 
-def distinct_photos(photos: Iterable[Photo], signatures: Mapping[str, bytes]) -> Distinct:
+def distinct_photos(photos: Iterable[Photo], near: Iterable[Pair] = ()) -> Distinct:
     """Count the same bytes once, not at all where two classes claim them, and group near duplicates.
 
     Args:
         photos: in any order.
-        signatures: by sha256; a photo without one is near to none.
+        near: pairs of near duplicates, by sha256.
     """
     same: dict[str, list[Photo]] = defaultdict(list)
     for photo in photos:
@@ -56,25 +56,25 @@ def distinct_photos(photos: Iterable[Photo], signatures: Mapping[str, bytes]) ->
             continue
         counted.append(first)
         repeated += [(other, first) for other in others]
-    groups = _groups(counted, signatures)
+    groups = _groups(counted, near)
     grouped = (replace(photo, group=group) for photo, group in zip(counted, groups, strict=True))
     return Distinct(tuple(grouped), tuple(repeated), tuple(conflicts))
 
 
-def _groups(photos: Sequence[Photo], signatures: Mapping[str, bytes]) -> list[str]:
+def _groups(photos: Sequence[Photo], near: Iterable[Pair]) -> list[str]:
     """Return each photo's group: the smallest sha256 of all that near duplicates lead to."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    group = {photo.sha256: photo.sha256 for photo in photos}
 
-    signed = [row for row, photo in enumerate(photos) if signatures.get(photo.sha256)]
-    pairs = near_duplicates([signatures[photos[row].sha256] for row in signed])
-    rows = np.array(signed, np.int64)[pairs]
-    links = coo_array((np.ones(len(rows)), (rows[:, 0], rows[:, 1])), shape=(len(photos), len(photos)))
-    _, component = connected_components(links, directed=False)
-    smallest: dict[int, str] = {}
-    for photo, number in zip(photos, component, strict=True):
-        smallest[number] = min(photo.sha256, smallest.get(number, photo.sha256))
-    return [smallest[number] for number in component]
+    def smallest(sha256: str) -> str:
+        while group[sha256] != sha256:
+            sha256 = group[sha256]
+        return sha256
+
+    for pair in near:
+        if all(sha256 in group for sha256 in pair):
+            first, second = sorted(map(smallest, pair))
+            group[second] = first
+    return [smallest(photo.sha256) for photo in photos]
 
 
 def signature(photo: Image.Image) -> bytes:

@@ -5,7 +5,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from stockpot import project as disk
 from stockpot.errors import FolderError, PhotoError, ProjectError, UnreadablePhoto
-from stockpot.photos.duplicates import signature
+from stockpot.photos.duplicates import Pair, near_duplicates, signature
 from stockpot.photos.photo import Photo, Refused, fingerprint
 from stockpot.photos.pixels import NEEDS_HEIC, can_read_heic, decode
 from stockpot.progress import Progress, silent
@@ -27,7 +27,7 @@ class Index:
 
     photos: tuple[Photo, ...]  # in the order of their paths; the same bytes may occur twice
     refused: tuple[Refused, ...]
-    signatures: dict[str, bytes] = field(default_factory=dict)  # for near duplicates, by sha256
+    near: tuple[Pair, ...] = ()  # near duplicates, by sha256; only of a project
 
 
 def index_project(project: disk.Project, progress: Progress = silent) -> Index:
@@ -37,11 +37,27 @@ def index_project(project: disk.Project, progress: Progress = silent) -> Index:
     except ProjectError:
         stored = None  # a damaged cache is no cache
     stored = stored if isinstance(stored, dict) else {}
-    entries = _scan(project.photos, stored, _inspect_and_sign, progress)
-    if entries != stored:
+    known = stored.get("files")
+    entries = _scan(project.photos, known if isinstance(known, dict) else {}, _inspect_and_sign, progress)
+    found = {"files": entries, "near": _near(entries, stored.get("near"), progress)}
+    if found != stored:
         with suppress(FolderError):  # a project that may only be read is read without a cache
-            disk.write_json(project.index_file, entries)
-    return _index(project.photos, entries)
+            disk.write_json(project.index_file, found)
+    index = _index(project.photos, entries)
+    return replace(index, near=tuple((a, b) for a, b in found["near"]["pairs"]))
+
+
+def _near(entries: dict[str, Entry], stored: Any, progress: Progress) -> dict[str, Any]:
+    """Return pairs of near duplicates, searched for only if the photos are others than those of `stored`."""
+    signatures = {entry["sha256"]: entry["signature"] for entry in entries.values() if entry.get("signature")}
+    names = sorted(signatures)
+    of = fingerprint("".join(names).encode())
+    if isinstance(stored, dict) and stored.get("of") == of and isinstance(stored.get("pairs"), list):
+        return stored
+    progress("looking for near duplicates", 0, 1)
+    pairs = near_duplicates([b64decode(signatures[name]) for name in names]).tolist()
+    progress("looking for near duplicates", 1, 1)
+    return {"of": of, "pairs": [[names[i], names[j]] for i, j in pairs]}
 
 
 def index_folder(folder: Path, progress: Progress = silent) -> Index:
@@ -115,12 +131,11 @@ def _open(file: Path) -> tuple[Entry, Image.Image | None]:
 
 
 def _index(root: Path, entries: dict[str, Entry]) -> Index:
-    photos, refused, signatures = [], [], {}
+    photos, refused = [], []
     for name, entry in entries.items():
         path = root / name
         if "refused" in entry:
             refused.append(Refused(path, entry["refused"]))
         else:
             photos.append(Photo(path, path.parent.name, entry["sha256"], entry["width"], entry["height"]))
-            signatures[entry["sha256"]] = b64decode(entry.get("signature", ""))
-    return Index(tuple(photos), tuple(refused), signatures)
+    return Index(tuple(photos), tuple(refused))

@@ -113,7 +113,7 @@ def _plan(
 ) -> tuple[Split, dict[str, Side]]:
     """Return the split, and the side of every photo it knows, also of those that are gone for now."""
     index = index_project(project, progress)
-    distinct = distinct_photos(index.photos, index.signatures)
+    distinct = distinct_photos(index.photos, index.near)
     stored = disk.read_json(project.split_file) or {}
     share = stored.get("validation", 0.2) if share is None else share
     seed = stored.get("seed", 0) if seed is None else seed
