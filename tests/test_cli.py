@@ -10,6 +10,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from stockpot.cli import app
+from stockpot.learning.pretraining import Pretraining
 from stockpot.learning.recipes import Recipe
 
 COMMANDS = typer.main.get_command(app).commands
@@ -47,7 +48,7 @@ def broken(solar, tmp_path):
         (["split", "{}/classes"], 2, "is not a project"),
         (["split", "{solar}", "--validation", "2"], 2, "between 0 and 1"),
         (["train", "{solar}", "--recipe", "magic"], 2, "choose one of: linear-probe"),
-        (["train", "{solar}", "--backbone", "magic"], 2, "choose one of: xception"),
+        (["train", "{solar}", "--backbone", "magic"], 2, "choose one of xception"),
         (["train", "{solar}", "--epochs", "0"], 2, "epochs is 0"),
         (["train", "{solar}", "--start", "{}/bad.jpg"], 1, "cannot be read as weights"),
         (["train", "{solar}", "--epochs", "many"], 2, "Invalid value for '--epochs'"),
@@ -63,6 +64,21 @@ def broken(solar, tmp_path):
         (["status", "{}/empty"], 2, "is empty"),
         (["demo", "{}/demo", "--per-class", "9999"], 2, "5 to 313"),
         (["demo", "{}/classes"], 2, "is not a project"),
+        (
+            ["train", "{solar}", "--backbone", "vit_tiny_patch16_224", "--start", "{}/gone.pth"],
+            1,
+            "no weights file",
+        ),
+        (["train", "{solar}", "--backbone", "cifar", "--image-size", "4"], 2, "cifar needs at least 8"),
+        (["predict", "{solar}", "{}/bad.jpg", "--output", "{}/t.xlsx"], 2, "must end in .csv"),
+        (["predict", "{solar}", "{}/bad.jpg", "--device", "tpu"], 2, "choose auto, cpu"),
+        (["predict", "{solar}", "{}/bad.jpg", "--device", "cuda"], 2, "choose --device cpu"),
+        (["predict", "{solar}", "{}/bad.jpg", "--threads", "0"], 2, "threads is 0"),
+        (["pretrain", "mnist"], 2, "choose one of: cifar10"),
+        (["pretrain", "cifar10", "--data", "{}/empty"], 1, "has no train*.parquet"),
+        (["pretrain", "cifar10", "--out", "{}/w.pt"], 2, "must end in .safetensors"),
+        (["pretrain", "cifar10", "--epochs", "0"], 2, "epochs is 0"),
+        (["clean", "{}/classes"], 2, "is not a project"),
         (["cook"], 2, "No such command"),
     ],
 )
@@ -105,7 +121,7 @@ def test_no_weights_is_one_line_and_loses_nothing(solar, tmp_path):
     answer = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert answer.returncode == 1
     assert answer.stdout == ""
-    assert answer.stderr.count("\n") == 1 and "weights cannot be had" in answer.stderr
+    assert answer.stderr.count("\n") == 1 and "weights of xception cannot be had" in answer.stderr
     assert (copy / "split.json").exists()
 
 
@@ -117,11 +133,15 @@ def test_every_command_has_help_with_an_example(name):
     assert f"Example: stockpot {name}" in result.stdout
 
 
-def test_every_field_of_a_recipe_is_an_option_of_train():
-    """With the same default, so that the two cannot drift apart."""
-    options = {option.name: option.default for option in COMMANDS["train"].params}
-    for field in dataclasses.fields(Recipe):
-        assert options[field.name] == field.default
+@pytest.mark.parametrize(
+    ("command", "recipe", "found"),
+    [("train", Recipe, {"backbone", "start", "image_size"}), ("pretrain", Pretraining, {"precision"})],
+)
+def test_every_field_of_a_recipe_is_an_option(command, recipe, found):
+    """With the same default, or none where it is found out, so that the two cannot drift apart."""
+    options = {option.name: option.default for option in COMMANDS[command].params}
+    for field in dataclasses.fields(recipe):
+        assert options[field.name] == (None if field.name in found else field.default)
 
 
 def test_json_on_stdout_is_json(solar, tmp_path):
@@ -130,7 +150,10 @@ def test_json_on_stdout_is_json(solar, tmp_path):
     folder = tmp_path / "test" / solar.split.validation[0].label
     folder.mkdir(parents=True)
     shutil.copy(photo, folder)
+    copy = tmp_path / "copy"
+    shutil.copytree(solar.project, copy)
     keys = {
+        ("clean", copy): {"freed_bytes"},
         ("split", solar.project): {"training", "validation", "refused", "fingerprint"},
         ("train", solar.project): {"name", "n", "accuracy", "interval", "loss"},
         ("status", solar.project): {"classes", "refused", "new", "runs", "next"},

@@ -25,3 +25,14 @@ def test_a_recipe_has_a_name():
     assert Recipe.named("linear-probe", epochs=3) == Recipe.linear_probe(epochs=3)
     with pytest.raises(RecipeError, match="linear-probe"):
         Recipe.named("magic")
+
+
+def test_fields_that_belong_together_come_from_the_backbone():
+    """Start and size are the backbone's usual ones until they are given."""
+    assert Recipe.linear_probe() == Recipe()
+    cifar = Recipe.linear_probe("cifar")
+    assert (cifar.start, cifar.image_size) == ("cifar10", 32)
+    assert Recipe.linear_probe("cifar", image_size=64).image_size == 64
+    resnet = Recipe.linear_probe("resnet18")
+    assert (resnet.start, resnet.image_size) == ("pretrained", 224)
+    assert Recipe.named("linear-probe", backbone=None, start=None, image_size=None) == Recipe()
