@@ -57,7 +57,9 @@ def test_weights_of_another_shape_are_refused(small):
 
 def test_what_cannot_be_built_is_a_sentence():
     """An unknown name, and a size that the network cannot see anything at."""
-    with pytest.raises(RecipeError, match="choose one of: xception, cifar"):
+    with pytest.raises(
+        RecipeError, match="choose one of xception, efficientnet_lite0, cifar, or a model of timm"
+    ):
         load_backbone("resnet")
     with pytest.raises(RecipeError, match="xception needs at least 71"):
         load_backbone(image_size=32)

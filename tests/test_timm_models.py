@@ -111,8 +111,8 @@ def test_a_pth_that_holds_code_is_not_run(tmp_path):
 
 def test_an_unknown_name_suggests_others():
     """Ours, and timm's that begin alike."""
-    with pytest.raises(RecipeError, match=r"choose one of xception.*timm has .*resnet"):
-        load_backbone("resnet_huge")
+    with pytest.raises(RecipeError, match=r"choose one of xception.*timm has resnet18"):
+        load_backbone("resnett18")
 
 
 def test_a_probe_on_a_timm_model_trains_and_travels(solar, tmp_path):

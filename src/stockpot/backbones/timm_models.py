@@ -4,6 +4,7 @@ Wightman, "PyTorch Image Models", doi:10.5281/zenodo.4414861. Our `efficientnet_
 `tf_efficientnet_lite0`: the one with TensorFlow's padding, which the published weights were trained with.
 """
 
+import difflib
 from typing import Any
 
 import timm
@@ -25,7 +26,7 @@ def describe(name: str) -> Entry:
         RecipeError: timm has no such model.
     """
     if not timm.is_model(name.split(".")[0]):
-        alike = timm.list_models(f"*{name.split('_')[0]}*")[:3]
+        alike = difflib.get_close_matches(name, timm.list_models(), 3)
         known = f"; timm has {', '.join(alike)}" if alike else ""
         raise RecipeError(
             f"There is no backbone {name!r}: choose one of {', '.join(CATALOG)}, or a model of timm{known}."
