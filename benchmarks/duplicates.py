@@ -1,6 +1,6 @@
 """What the search for near duplicates finds and misses: the figures of docs/duplicates.md.
 
-    python benchmarks/duplicates.py ../shared/data
+    python benchmarks/duplicates.py ../shared/data [GROUPS.png]
 
 Copies of `food3` photos are made here, by transformations of other strengths than those that the nine crops of a
 signature imitate; `dirty_food3` has copies that others made. The last line times everything there is.
@@ -19,9 +19,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from stockpot.errors import UnreadablePhoto
-from stockpot.photos.duplicates import near_duplicates, signature
+from stockpot.photos.duplicates import distinct_photos, near_duplicates, signature
+from stockpot.photos.photo import Photo
 from stockpot.photos.pixels import read_photo
-from stockpot.photos.samples import _files
+from stockpot.photos.samples import _files, _spread
 
 chance = random.Random(0)
 
@@ -131,6 +132,28 @@ def same_source(a: dict[str, str], b: dict[str, str]) -> bool:
     return bool(a["source"]) and a["source"] == b["source"]
 
 
+def demo_cells(picture: Path | None = None) -> None:
+    """Print how many cells of the demo are in groups; their pictures show whether they should be."""
+    cells = [path for files in _files().values() for path in _spread(files, 100)]
+    photos = [Photo(path, "cell", f"{i:03}", 300, 300) for i, path in enumerate(cells)]
+    signatures = {photo.sha256: signature(read_photo(photo.path)) for photo in photos}
+    names = [name for name, signed in signatures.items() if signed]
+    pairs = near_duplicates([signatures[name] for name in names])
+    near = [(names[i], names[j]) for i, j in pairs]
+    groups: dict[str, list[Path]] = {}
+    for photo in distinct_photos(photos, near).photos:
+        groups.setdefault(photo.group, []).append(photo.path)
+    found = [group for group in groups.values() if len(group) > 1]
+    print(f"\ndemo: {sum(map(len, found))} of {len(cells)} cells in {len(found)} groups,")
+    print(f"the largest has {max(map(len, found))}")
+    if picture:
+        sheet = Image.new("L", (4 * 120, len(found) * 120))
+        for row, group in enumerate(found):
+            for column, path in enumerate(group[:4]):
+                sheet.paste(read_photo(path).convert("L").resize((118, 118)), (column * 120, row * 120))
+        sheet.save(picture)
+
+
 def everything(folder: Path) -> None:
     """Time signatures and search over all photos there are."""
     paths = [path for path in folder.rglob("*") if path.is_file() and "cifar10" not in path.parts]
@@ -153,4 +176,5 @@ if __name__ == "__main__":
     data = Path(sys.argv[1])
     recall_by_kind(data / "food3")
     dirty(data / "dirty_food3")
+    demo_cells(Path(sys.argv[2]) if len(sys.argv) > 2 else None)
     everything(data)

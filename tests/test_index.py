@@ -3,6 +3,7 @@ import os
 import pytest
 from PIL import Image
 
+from stockpot import project as disk
 from stockpot.errors import PhotoError
 from stockpot.photos import index as module
 from stockpot.photos import pixels
@@ -85,3 +86,25 @@ def test_near_duplicates_are_searched_for_once(project, monkeypatch):
     Image.effect_noise((64, 48), 90).convert("RGB").save(project.photos / "cat" / "new.png")
     index_project(project)
     assert searched == [12, 13]
+
+
+def test_what_cannot_be_opened_is_refused(project, monkeypatch):
+    """A link to nothing, and a file that vanishes between listing and reading."""
+    (project.photos / "cat" / "link.jpg").symlink_to(project.photos / "nowhere.jpg")
+    entries = disk.class_entries(project.photos)
+    (project.photos / "cat" / "0.png").unlink()
+    monkeypatch.setattr(disk, "class_entries", lambda root: entries)
+    refused = {file.path.name: file.reason for file in index_project(project).refused}
+    assert refused.keys() == {"link.jpg", "0.png"}
+    assert all("cannot be opened" in reason for reason in refused.values())
+
+
+def test_odd_names_are_photos_like_any_other(project):
+    """Spaces, quotes, other scripts, no ending, capital endings, an ending that lies."""
+    for number, name in enumerate(
+        ("a b.JPG", "it's.jpeg", "Käse", "яблоко.png", "%20.jpg", "-rf", "tiff.jpg")
+    ):
+        kind = "TIFF" if name == "tiff.jpg" else "JPEG"
+        Image.effect_noise((40, 30), 60 + number).convert("RGB").save(project.photos / "dog" / name, kind)
+    found = {photo.path.name for photo in index_project(project).photos}
+    assert {"a b.JPG", "it's.jpeg", "Käse", "яблоко.png", "%20.jpg", "-rf", "tiff.jpg"} <= found

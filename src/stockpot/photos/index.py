@@ -101,7 +101,10 @@ def _is_known(entry: Any, stamp: Entry) -> bool:
 
 
 def _stamp(file: Path) -> Entry:
-    status = file.stat()
+    try:
+        status = file.stat()
+    except OSError:  # it vanished, or is a link to nothing: reading it will say so
+        return {"size": -1, "mtime_ns": 0}
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
