@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from test_cifar10 import write_rows
 
 from stockpot.backbones.backbone import load_backbone, read_model_backbone
@@ -108,13 +110,21 @@ COMMAND = [sys.executable, "-m", "stockpot", "pretrain", "cifar10", "--width", "
 COMMAND += ["--epochs", "4", "--batch-size", "50", "--learning-rate", "0.1", "--precision", "float32"]
 
 
+def epochs_in(checkpoint: Path) -> int:
+    """How many epochs a checkpoint holds; none while it is not there."""
+    if not checkpoint.exists():
+        return 0
+    with safe_open(checkpoint, framework="numpy") as file:
+        return len(json.loads(file.metadata()["history"]))
+
+
 def test_killed_and_started_again_it_ends_with_the_same_weights(learned, striped, tmp_path):
     """Kill -9 after the first checkpoint; the same command goes on; every bit is that of the undisturbed run."""
     output = tmp_path / "stripes.safetensors"
     checkpoint = output.with_suffix(".checkpoint")
     command = [*COMMAND, "--data", str(striped), "--out", str(output), "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    while not checkpoint.exists() and process.poll() is None:
+    while not epochs_in(checkpoint) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -144,6 +154,13 @@ def test_a_checkpoint_of_another_recipe_is_not_used(striped, tmp_path):
     with pytest.raises(RecipeError, match=r"stripes\.checkpoint is of another recipe"):
         pretrain("cifar10", striped, output, dataclasses.replace(SMALL, seed=1))
     assert output.with_suffix(".checkpoint").read_bytes() == before
+
+
+def test_a_damaged_checkpoint_is_named(striped, tmp_path):
+    """Whoever cut it short is told to delete it."""
+    (tmp_path / "stripes.checkpoint").write_bytes(b"half a file")
+    with pytest.raises(RecipeError, match=r"stripes\.checkpoint is damaged.*delete it"):
+        pretrain("cifar10", striped, tmp_path / "stripes.safetensors", SMALL)
 
 
 def test_held_out_photos_are_measured_instead_of_the_test_photos(striped, tmp_path):

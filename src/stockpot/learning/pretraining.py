@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -56,9 +56,7 @@ class Pretraining:
     learning_rate: float = 0.12  # of the filters at its highest
     label_smoothing: float = 0.2  # of the truth is spread over all classes
     shift: int = 3  # pixels that a photo is moved by at most, its edge mirrored
-    validation: float = (
-        0.0  # share of the training photos that is held out and measured instead of the test photos
-    )
+    validation: float = 0.0  # share of the training photos to measure on instead of the test photos
     precision: Literal["bfloat16", "float32"] = "float32"  # of convolutions while learning
     seed: int = 0  # of the first weights, the order and the movements
 
@@ -110,25 +108,28 @@ def pretrain(
         raise RecipeError(f"{output} must end in .safetensors: --out {output.with_suffix('.safetensors')}")
     photos = read_cifar10(data, progress)
     origin = {"data": photos.name, "data_fingerprint": photos.fingerprint, **asdict(recipe)}
-    if output.exists():
-        return _finished(output, origin)
+    kept = _Checkpoint(output.with_suffix(".checkpoint"), origin)
+    if not output.exists():
+        _pretrain(output, photos, recipe, kept, progress)
+    elif not is_model(output) or read_model(output).recipe != origin:
+        raise RecipeError(f"{output} exists and is of another recipe or other photos: give another --out.")
+    kept.path.unlink(missing_ok=True)
+    return read_model(output)
+
+
+def _pretrain(
+    output: Path, photos: Cifar10, recipe: Pretraining, kept: "_Checkpoint", progress: Progress
+) -> None:
+    """Learn, measure, and write the card, then the model, which completes it."""
     learned, measured, name = _sides(photos, recipe)
     student = _Student(recipe, torch.from_numpy(learned.pixels))
-    kept = _Checkpoint(output.with_suffix(".checkpoint"), origin)
     history = _learn(student, learned, recipe, kept, progress)
     student.round_to_float16()
     evaluation = _measure(student, measured)
-    model = _write(output, student, origin, {name: evaluation.to_json(), "epochs": history})
+    model = _model(output, student, kept.origin, {name: evaluation.to_json(), "epochs": history})
     disk.write_bytes(output.with_suffix(".md"), _card(model, evaluation, name, history).encode())
-    kept.path.unlink(missing_ok=True)
-    return model
-
-
-def _finished(output: Path, origin: dict[str, Any]) -> ModelFile:
-    """Return the model that is there already, if it is the one that was asked for."""
-    if is_model(output) and (model := read_model(output)).recipe == origin:
-        return model
-    raise RecipeError(f"{output} exists and is of another recipe or other photos: give another --out.")
+    tensors = student.backbone.weights()
+    write_model(model, {name: (t.half() if t.ndim > 1 else t).numpy() for name, t in tensors.items()})
 
 
 def _sides(data: Cifar10, recipe: Pretraining) -> tuple[Side, Side, str]:
@@ -180,6 +181,7 @@ def _learn(
     pixels, labels = torch.from_numpy(side.pixels), torch.from_numpy(side.labels)
     optimizers = _optimizers(student, recipe)
     history = kept.restore(student, optimizers)
+    kept.save(student, optimizers, history)  # a place that cannot be written says so now
     n, steps = len(labels), math.ceil(len(labels) / recipe.batch_size)
     for epoch in range(len(history), recipe.epochs):
         started, loss, correct = time.perf_counter(), 0.0, 0
@@ -270,13 +272,16 @@ class _Checkpoint:
         """Take over what was saved, and return the figures of the epochs that were learned."""
         if not self.path.exists():
             return []
-        with safe_open(self.path, framework="pt") as file:
-            text = file.metadata()
-            if json.loads(text["origin"]) != self.origin:
-                raise RecipeError(
-                    f"{self.path} is of another recipe or other photos: delete it, or give another --out."
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                text = file.metadata()
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise RecipeError(f"{self.path} is damaged ({error}): delete it to begin anew.") from None
+        if json.loads(text["origin"]) != self.origin:
+            raise RecipeError(
+                f"{self.path} is of another recipe or other photos: delete it, or give another --out."
+            )
         student.load_state_dict(_below("student.", tensors))
         for number, optimizer in enumerate(optimizers):
             states: dict[int, dict[str, Tensor]] = {}
@@ -291,9 +296,9 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
-def _write(output: Path, student: _Student, origin: dict[str, Any], metrics: dict[str, Any]) -> ModelFile:
+def _model(output: Path, student: _Student, origin: dict[str, Any], metrics: dict[str, Any]) -> ModelFile:
     backbone, head = student.backbone, student.head
-    model = ModelFile(
+    return ModelFile(
         path=output,
         class_names=CLASS_NAMES,
         backbone=backbone.name,
@@ -305,9 +310,6 @@ def _write(output: Path, student: _Student, origin: dict[str, Any], metrics: dic
         weight=head.weight.detach().numpy(),
         bias=head.bias.detach().numpy(),
     )
-    tensors = backbone.weights()
-    write_model(model, {name: (t.half() if t.ndim > 1 else t).numpy() for name, t in tensors.items()})
-    return model
 
 
 def _card(model: ModelFile, evaluation: Evaluation, name: str, history: list[dict[str, float]]) -> str:
