@@ -402,6 +402,8 @@ def explain(
     label: Annotated[
         str | None, typer.Option(help="Class whose map is painted.", show_default="the predicted one")
     ] = None,
+    device: Device = "auto",
+    threads: Threads = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -410,9 +412,12 @@ def explain(
     Example: stockpot explain food dinner.jpg --output why
     """
     from stockpot.explanation.explanation import explain_files
+    from stockpot.learning.models import load_model
 
+    progress = show_progress(quiet)
+    predictor = load_model(model, progress, device, threads)
     done = refused = 0
-    for _, picture, answer in explain_files(model, photos, output, label, show_progress(quiet)):
+    for _, picture, answer in explain_files(predictor, photos, output, label, progress):
         if isinstance(answer, StockpotError):
             refused += 1
             _say(f"refused {answer}")
