@@ -1,13 +1,17 @@
 """Photos, real and made, and one real trained project for all tests of a session."""
 
+import io
 import random
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
+from stockpot.learning.pretraining import Pretraining, pretrain
 from stockpot.photos.cifar10 import Cifar10, read_cifar10
 from stockpot.photos.samples import _files as sample_files
 from stockpot.studies import Study, demo
@@ -68,3 +72,39 @@ def shared() -> Path:
 def cifar10(shared: Path) -> Cifar10:
     """The development copy of CIFAR-10, in memory."""
     return read_cifar10(shared / "cifar10")
+
+
+def write_rows(path, images: list[bytes], labels: list[int]):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{"bytes": data, "path": f"{i}.png"} for i, data in enumerate(images)]
+    parquet.write_table(pa.table({"img": rows, "label": labels}), path)
+
+
+def stripes(label: int, seed: int) -> bytes:
+    """A photo whose class is the width of its stripes, at any place, in any colour."""
+    chance = np.random.default_rng(seed)
+    wave = np.sin(2 * np.pi * (np.arange(32) * (label + 1) / 32 + chance.random()))
+    pixels = 127 + 60 * wave[None, :, None] * chance.uniform(0.5, 1, 3) + chance.normal(0, 8, (32, 32, 3))
+    out = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.fixture(scope="session")
+def striped(tmp_path_factory):
+    """600 photos to learn from and 100 to measure on, in CIFAR-10's layout."""
+    folder = tmp_path_factory.mktemp("striped")
+    for name, count, first in (("train", 600, 0), ("test", 100, 10_000)):
+        labels = [i % 10 for i in range(count)]
+        write_rows(folder / f"{name}.parquet", [stripes(k, first + i) for i, k in enumerate(labels)], labels)
+    return folder
+
+
+SMALL = Pretraining(width=16, channels=32, epochs=4, batch_size=50, learning_rate=0.1)
+
+
+@pytest.fixture(scope="session")
+def learned(striped, tmp_path_factory):
+    """A small network that has learned the stripes undisturbed."""
+    output = tmp_path_factory.mktemp("undisturbed") / "stripes.safetensors"
+    return pretrain("cifar10", striped, output, SMALL)

@@ -65,3 +65,25 @@ def test_what_cannot_be_built_is_a_sentence():
         load_backbone(image_size=32)
     with pytest.raises(RecipeError, match="cifar needs at least 8"):
         load_backbone("cifar", image_size=4)
+
+
+def test_equal_weights_in_other_layers_are_another_network(small):
+    """What is cached for one must not be taken for the other."""
+    other = nn.Sequential(*list(small.module)[:2], nn.Tanh())
+    twin = Backbone(other, preprocessing=small.preprocessing, name="small")
+    assert twin.fingerprint != small.fingerprint
+
+
+def test_what_cannot_compute_a_photo_is_a_sentence():
+    """A head that does not fit, and a network that gives a list."""
+
+    class Several(nn.Module):
+        def forward(self, x):
+            return [x]
+
+    whole = nn.Sequential(nn.Flatten(), nn.Linear(10, 2))
+    preprocessing = Preprocessing(32, (0, 0, 0), (1, 1, 1))
+    with pytest.raises(WeightsError, match="cannot compute a photo of 32 x 32 pixels"):
+        Backbone(whole, preprocessing=preprocessing, name="whole")
+    with pytest.raises(WeightsError, match="gives list, not feature maps"):
+        Backbone(Several(), preprocessing=preprocessing, name="several")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from conftest import write_rows
 from PIL import Image
 from pyarrow import parquet
 
@@ -22,12 +23,6 @@ def image(colour: int, format_: str = "PNG", size: int = 32) -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (size, size), (colour, 10, 20)).save(out, format_)
     return out.getvalue()
-
-
-def write_rows(path, images: list[bytes], labels: list[int]):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [{"bytes": data, "path": f"{i}.png"} for i, data in enumerate(images)]
-    parquet.write_table(pa.table({"img": rows, "label": labels}), path)
 
 
 @pytest.fixture

@@ -135,7 +135,10 @@ def test_every_command_has_help_with_an_example(name):
 
 @pytest.mark.parametrize(
     ("command", "recipe", "found"),
-    [("train", Recipe, {"backbone", "start", "image_size"}), ("pretrain", Pretraining, {"precision"})],
+    [
+        ("train", Recipe, {"backbone", "start", "image_size", "resize"}),
+        ("pretrain", Pretraining, {"precision"}),
+    ],
 )
 def test_every_field_of_a_recipe_is_an_option(command, recipe, found):
     """With the same default, or none where it is found out, so that the two cannot drift apart."""

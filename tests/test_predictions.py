@@ -8,7 +8,7 @@ from pyarrow import parquet
 
 from stockpot.errors import WrongUse
 from stockpot.learning import predictions as module
-from stockpot.learning.predictions import columns, open_table, sort_one
+from stockpot.learning.predictions import columns, open_table, record
 from stockpot.model.prediction import Prediction
 
 NAMES = ("cat", "dog")
@@ -74,12 +74,28 @@ def test_another_ending_is_refused(tmp_path):
         write(tmp_path / "t.xlsx", [])
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet"])
+def test_a_class_called_as_a_column_spoils_nothing(tmp_path, name):
+    """Its column has another name."""
+    with open_table(tmp_path / name, ("error", "path")) as table:
+        table.write(Prediction(Path("1.jpg"), "path", 0.75, (0.25, 0.75)))
+    assert columns(("error", "path")) == [
+        "path",
+        "label",
+        "probability",
+        "class error",
+        "class path",
+        "error",
+    ]
+
+
 def test_names_that_are_no_text_are_kept(tmp_path):
     """A file name may hold any bytes; every format can be written and read."""
     odd = Prediction(Path("odd\udcff.jpg"), "dog", 0.75, (0.25, 0.75))
     for name in ("t.csv", "t.jsonl", "t.parquet"):
         write(tmp_path / name, [odd])
-    assert b"odd\xff.jpg" in (tmp_path / "t.csv").read_bytes()
+    assert "odd\\udcff.jpg" in (tmp_path / "t.csv").read_text("utf-8")
+    assert json.loads((tmp_path / "t.jsonl").read_text("utf-8"))["path"] == "odd\udcff.jpg"
     assert parquet.read_table(tmp_path / "t.parquet")["path"][0].as_py() == "odd\\udcff.jpg"
 
 
@@ -92,8 +108,12 @@ def test_photos_are_sorted_by_class_and_none_is_overwritten(tmp_path):
     second = Prediction(tmp_path / "b" / "1.png", "dog", 0.9, (0.1, 0.9))
     unsure = Prediction(tmp_path / "b" / "1.png", "dog", 0.6, (0.4, 0.6))
     out = tmp_path / "sorted"
-    for answer in (first, second, first, second, unsure, some(3)[2]):
-        sort_one(out, answer, unsure_below=0.7)
+    gone = Prediction(tmp_path / "gone.png", "dog", 0.9, (0.1, 0.9))
+    answers = (first, second, first, second, unsure, some(3)[2], gone)
+    with open_table(tmp_path / "t.jsonl", NAMES) as table:
+        assert record(answers, table, out, unsure_below=0.7) == (5, 2)
+    rows = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text("utf-8").splitlines()]
+    assert [row["error"] for row in rows[5:]] == ["is empty", "cannot be opened (No such file or directory)"]
     found = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert found == {"dog/1.png", "dog/1-2.png", "unsure/1.png"}
     assert (out / "dog" / "1-2.png").read_bytes() == second.path.read_bytes()

@@ -1,5 +1,4 @@
 import dataclasses
-import io
 import json
 import signal
 import subprocess
@@ -10,45 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from conftest import SMALL, stripes
 from safetensors import safe_open
-from test_cifar10 import write_rows
 
 from stockpot.backbones.backbone import load_backbone, read_model_backbone
 from stockpot.errors import RecipeError
 from stockpot.learning.models import load_model
 from stockpot.learning.pretraining import Pretraining, _moved, pretrain
 from stockpot.model.model_file import read_model
-
-
-def stripes(label: int, seed: int) -> bytes:
-    """A photo whose class is the width of its stripes, at any place, in any colour."""
-    chance = np.random.default_rng(seed)
-    wave = np.sin(2 * np.pi * (np.arange(32) * (label + 1) / 32 + chance.random()))
-    pixels = 127 + 60 * wave[None, :, None] * chance.uniform(0.5, 1, 3) + chance.normal(0, 8, (32, 32, 3))
-    out = io.BytesIO()
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(out, "PNG")
-    return out.getvalue()
-
-
-@pytest.fixture(scope="module")
-def striped(tmp_path_factory):
-    """600 photos to learn from and 100 to measure on, in CIFAR-10's layout."""
-    folder = tmp_path_factory.mktemp("striped")
-    for name, count, first in (("train", 600, 0), ("test", 100, 10_000)):
-        labels = [i % 10 for i in range(count)]
-        write_rows(folder / f"{name}.parquet", [stripes(k, first + i) for i, k in enumerate(labels)], labels)
-    return folder
-
-
-SMALL = Pretraining(width=16, channels=32, epochs=4, batch_size=50, learning_rate=0.1)
-
-
-@pytest.fixture(scope="module")
-def learned(striped, tmp_path_factory):
-    """A small network that has learned the stripes undisturbed."""
-    output = tmp_path_factory.mktemp("undisturbed") / "stripes.safetensors"
-    return pretrain("cifar10", striped, output, SMALL)
 
 
 def test_it_learns(learned):

@@ -15,7 +15,7 @@ from stockpot.photos.duplicates import near_duplicates, signature
 from stockpot.photos.intake import bring_in
 from stockpot.photos.photo import Photo
 from stockpot.photos.pixels import read_photo
-from stockpot.photos.splits import assign_sides, look_at_split, split
+from stockpot.photos.splits import Split, _between, assign_sides, look_at_split, split
 
 names = st.integers(0, 10_000).map(lambda number: hashlib.sha256(str(number).encode()).hexdigest())
 
@@ -219,3 +219,18 @@ def test_a_photo_between_the_sides_is_left_out_and_listed(dishes):
     assert held.sha256 in {photo.sha256 for photo in result.validation}
     assert learned.sha256 in {photo.sha256 for photo in result.training}
     assert "bridge" not in (dishes / "split.json").read_text()
+
+
+def test_only_what_is_near_both_sides_itself_is_left_out():
+    """With a and b on two sides, c near to both is left out; d, near to a alone, goes where a is."""
+    near = [("a", "c"), ("b", "c"), ("a", "d")]
+    assert _between(near, {"a": "training", "b": "validation"}) == {"c"}
+    assert _between(near, {"a": "training", "b": "training"}) == set()
+
+
+def test_old_near_duplicates_on_both_sides_are_named():
+    """They keep their sides, so that nobody takes them for safe."""
+    a, b, c, d = (Photo(Path(f"x/{k}"), "x", k, 1, 1, group) for k, group in zip("abcd", "aacc", strict=True))
+    sides = Split(("x",), training=(a, c, d), validation=(b,), seed=0, share=0.2)
+    assert sides.straddling == ((a, b),)
+    assert sides.near_duplicates == ((c, d),)

@@ -153,6 +153,7 @@ def split(
         "conflicts": [[short_name(photo.path) for photo in same] for same in sides.conflicts],
         "between": [short_name(photo.path) for photo in sides.between],
         "near_duplicates": [[short_name(photo.path) for photo in near] for near in sides.near_duplicates],
+        "straddling": [[short_name(photo.path) for photo in near] for near in sides.straddling],
         "fingerprint": sides.fingerprint,
     }
     if as_json:
@@ -173,19 +174,22 @@ def train(
     backbone: Annotated[
         str | None,
         typer.Option(
-            help="Pretrained feature extractor: xception or cifar.",
+            help="xception, efficientnet_lite0, cifar, or a model of timm.",
             show_default="xception, or that of --start",
         ),
     ] = None,
     start: Annotated[
         str | None,
-        typer.Option(help="Its weights: imagenet, cifar10, or a file.", show_default="the backbone's own"),
+        typer.Option(help="Its weights: a model or weights file.", show_default="the backbone's own"),
     ] = None,
     image_size: Annotated[
         int | None,
         typer.Option(help="Pixels on each side of the network's input.", show_default="the backbone's usual"),
     ] = None,
-    resize: Annotated[str, typer.Option(help="Photos that are not square: squash, crop or pad.")] = "squash",
+    resize: Annotated[
+        str | None,
+        typer.Option(help="Photos that are not square: squash, crop or pad.", show_default="squash"),
+    ] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training photos.")] = 30,
     batch_size: Annotated[int, typer.Option(help="Photos a step.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="At the first step.")] = 1e-3,
@@ -296,7 +300,7 @@ def status(project: Project, as_json: AsJson = False, quiet: Quiet = False) -> N
         (state.conflicts, "in two classes"),
         (state.between, "nearly the same as photos of both sides"),
         (state.near_duplicates, "near duplicates"),
-        (state.gone, "gone since the split"),
+        (state.gone, "gone, their side remembered"),
         (state.new, "new since the split"),
     )
     if shown := [f"{count} {words}" for count, words in counts if count]:
@@ -368,19 +372,16 @@ def predict(
     """
     from stockpot.learning.models import load_model
     from stockpot.learning.models import predict as run_predict
-    from stockpot.learning.predictions import open_stream, open_table, sort_one
+    from stockpot.learning.predictions import check_request, open_stream, open_table, record
 
+    check_request(output, sort_into, unsure_below)
     progress = show_progress(quiet or (output is None and sys.stdout.isatty()))
     predictor = load_model(model, progress, device, threads)
     _say(f"model: {predictor.model.path}")
     names = predictor.model.class_names
-    done = refused = 0
+    check_request(output, sort_into, unsure_below, names)
     with open_table(output, names) if output else open_stream(sys.stdout, names, as_json) as table:
-        for answer in run_predict(predictor, paths, progress):
-            done, refused = done + (not answer.error), refused + bool(answer.error)
-            table.write(answer)
-            if sort_into:
-                sort_one(sort_into, answer, unsure_below)
+        done, refused = record(run_predict(predictor, paths, progress), table, sort_into, unsure_below)
     _say(
         f"done {done}, refused {refused}, next: {f'look at {sort_into}' if sort_into else _explain_hint(model)}"
     )
@@ -497,6 +498,9 @@ def _name_refused(split: Any) -> None:
         _say(f"skipped {short_name(photo.path)}: nearly the same as photos of both sides")
     if near := split.near_duplicates:
         _say(f"{sum(map(len, near))} photos are near duplicates, in {len(near)} groups; each is on one side")
+    for group in split.straddling:
+        places = " and ".join(short_name(photo.path) for photo in group)
+        _say(f"on both sides since before: {places}; to split anew: another --seed")
     if split.refused or split.skipped:
         _say(f"refused {len(split.refused)}, skipped {split.skipped}; all other photos are used")
 

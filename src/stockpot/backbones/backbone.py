@@ -53,8 +53,8 @@ class Backbone(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """12 hexadecimal digits of the weights: names and every bit of every value."""
-        digest = hashlib.sha256()
+        """12 hexadecimal digits of the weights, names and every bit, and of the layers of one's own network."""
+        digest = hashlib.sha256(b"" if self.buildable else repr(self.module).encode())
         for name, tensor in sorted(self.weights().items()):
             digest.update(name.encode() + str(tuple(tensor.shape)).encode())
             digest.update(tensor.numpy().tobytes())
@@ -96,19 +96,25 @@ class Backbone(nn.Module):
         self.module.load_state_dict(tensors, strict=False)
 
     def _probe(self) -> int:
-        """Run one gray photo through the network and return its number of channels.
+        """Run one gray photo through the network and return its number of channels; it stays in inference mode.
 
         Raises:
             WeightsError: the network does not give feature maps.
         """
         size = self.preprocessing.image_size
-        training = self.training
-        with torch.no_grad():
-            maps = self.eval().feature_maps(torch.zeros(1, 3, size, size))
-        self.train(training)
-        if maps.ndim != 4:
+        try:
+            with torch.no_grad():
+                maps = self.eval().feature_maps(torch.zeros(1, 3, size, size))
+        except Exception as error:  # noqa: BLE001 - a network raises whatever it likes
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise WeightsError(
-                f"{self.name} gives {tuple(maps.shape)}, not feature maps (N, C, h, w): cut it before GAP."
+                f"{self.name} cannot compute a photo of {size} x {size} pixels on the processor ({reason}): "
+                f"give another image_size, or cut the network before GAP."
+            ) from None
+        if not isinstance(maps, Tensor) or maps.ndim != 4:
+            found = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+            raise WeightsError(
+                f"{self.name} gives {found}, not feature maps (N, C, h, w): cut it before GAP."
             )
         return maps.shape[1]
 
@@ -166,7 +172,7 @@ def read_model_backbone(model: ModelFile, own: Backbone | None = None) -> Backbo
     """
     tensors = _tensors(read_backbone(model.path))
     if own is not None:
-        backbone = _filled(copy.deepcopy(own), tensors, str(model.path))
+        backbone = _filled(copy.deepcopy(own), tensors, str(model.path), own.buildable)
     elif read_graph(model.path):
         raise ModelError(
             f"{model.path} was trained on {model.backbone!r}, a network of your own, which stockpot cannot "
@@ -199,6 +205,7 @@ def _build(name: str, tensors: dict[str, Tensor]) -> tuple[nn.Module, dict[str, 
         return xception.xception(), tensors
     if name == "cifar":
         return cifar_resnet.like(tensors), tensors
+    look_up(name)
     from stockpot.backbones import timm_models
 
     return timm_models.build(name, tensors)
@@ -213,10 +220,10 @@ def _preprocessing(name: str, network: nn.Module, size: int, resize: str) -> Pre
     return timm_models.preprocessing(name, network, size, resize)
 
 
-def _filled(backbone: Backbone, tensors: dict[str, Tensor], origin: str) -> Backbone:
-    """Fill a backbone that stockpot can build anew."""
+def _filled(backbone: Backbone, tensors: dict[str, Tensor], origin: str, buildable: bool = True) -> Backbone:
+    """Fill a backbone, and say so if stockpot can build it anew."""
     backbone.load_weights(tensors, origin)
-    backbone.buildable = True
+    backbone.buildable = buildable
     return backbone.eval()
 
 

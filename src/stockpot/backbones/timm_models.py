@@ -31,7 +31,12 @@ def describe(name: str) -> Entry:
         raise RecipeError(
             f"There is no backbone {name!r}: choose one of {', '.join(CATALOG)}, or a model of timm{known}."
         )
-    config = timm.get_pretrained_cfg(name)
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        raise RecipeError(
+            f"timm has no weights {name!r} ({error}): leave out what follows the dot."
+        ) from None
     size = config.input_size[1] if config is not None else 224
     return Entry("pretrained", size, 32)
 

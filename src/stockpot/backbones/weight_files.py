@@ -58,7 +58,9 @@ def _read_torch(path: Path) -> Tensors:
     for wrapper in ("state_dict", "model"):
         found = found.get(wrapper, found)
     return {
-        name: tensor.numpy() for name, tensor in found.items() if not name.endswith("num_batches_tracked")
+        name: tensor.detach().numpy()
+        for name, tensor in found.items()
+        if not name.endswith("num_batches_tracked")
     }
 
 

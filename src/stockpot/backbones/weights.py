@@ -25,7 +25,7 @@ from stockpot.backbones.downloads import (
     fetch_from_wheel,
 )
 from stockpot.backbones.weight_files import Tensors, read_weights
-from stockpot.errors import WeightsError
+from stockpot.errors import FolderError, WeightsError
 from stockpot.model.model_file import read_model
 from stockpot.progress import Progress, silent
 
@@ -62,7 +62,7 @@ LITE_WHEEL = Wheel(
     "sha256",
     "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
 )
-CIFAR10_WEIGHTS = Path(__file__).with_name("cifar_resnet.safetensors")  # described in cifar_resnet.md
+CIFAR10_WEIGHTS = Path(__file__).with_name("cifar_resnet.safetensors")  # to come
 
 
 def find_weights(backbone: str, start: str, progress: Progress = silent) -> Source:
@@ -85,7 +85,7 @@ def find_weights(backbone: str, start: str, progress: Progress = silent) -> Sour
     for place, description, read in _places(backbone, progress):
         try:
             return Source(read(), description)
-        except WeightsError as error:
+        except (WeightsError, FolderError) as error:
             log.info("%s: %s", place, error)
             tried.append(f"{place}: {error}")
     raise WeightsError(
@@ -96,6 +96,8 @@ def find_weights(backbone: str, start: str, progress: Progress = silent) -> Sour
 
 def _remedy(backbone: str) -> str:
     wheels = {"xception": XCEPTION_WHEEL, "efficientnet_lite0": LITE_WHEEL}
+    if backbone == "cifar":
+        return "Train them: stockpot pretrain cifar10 --out FILE, "
     if backbone not in wheels:
         return "Connect, "
     return (
@@ -106,7 +108,7 @@ def _remedy(backbone: str) -> str:
 def _places(backbone: str, progress: Progress) -> list[Place]:
     """Return the places of a backbone's own weights, in order."""
     if backbone == "cifar":
-        attribution = read_model(CIFAR10_WEIGHTS).attribution
+        attribution = read_model(CIFAR10_WEIGHTS).attribution if CIFAR10_WEIGHTS.exists() else ""
         return [("the package", attribution, lambda: read_weights(CIFAR10_WEIGHTS, backbone))]
     if backbone == "xception":
         return _xception_places(progress)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -11,16 +10,16 @@ from typing import Any, Protocol
 
 from stockpot.errors import WrongUse
 from stockpot.model.prediction import Prediction
-from stockpot.photos.photo import fingerprint
-from stockpot.project import replacing
+from stockpot.project import replacing, write_bytes
 
 UNSURE = "unsure"  # folder of the photos whose label is less probable than asked for
 _ROWS = 1024  # of a Parquet row group
 
 
 def columns(class_names: Iterable[str]) -> list[str]:
-    """Return the names of a table's columns."""
-    return ["path", "label", "probability", *class_names, "error"]
+    """Return the names of a table's columns; a class that is called as another column has `class ` before it."""
+    own = ("path", "label", "probability", "error")
+    return [*own[:3], *(f"class {name}" if name in own else name for name in class_names), own[3]]
 
 
 def row(prediction: Prediction, class_names: tuple[str, ...]) -> list[Any]:
@@ -49,11 +48,28 @@ def open_table(output: Path, class_names: tuple[str, ...]) -> Iterator[Table]:
         WrongUse: another ending.
         FolderError: the place cannot be written.
     """
-    kinds = {".csv": _csv, ".jsonl": _json_lines, ".parquet": _parquet}
-    if output.suffix not in kinds:
-        raise WrongUse(f"{output} must end in {', '.join(kinds)}: --output predictions.csv")
-    with replacing(output) as temporary, kinds[output.suffix](temporary, class_names) as table:
+    check_request(output)
+    with replacing(output) as temporary, _KINDS[output.suffix](temporary, class_names) as table:
         yield table
+
+
+def check_request(
+    output: Path | None,
+    sort_into: Path | None = None,
+    unsure_below: float = 0.5,
+    class_names: Iterable[str] = (),
+) -> None:
+    """Refuse what cannot be carried out before anything is computed.
+
+    Raises:
+        WrongUse: an ending that is not known, a probability that is none, or a class called `unsure`.
+    """
+    if output is not None and output.suffix not in _KINDS:
+        raise WrongUse(f"{output} must end in {', '.join(_KINDS)}: --output predictions.csv")
+    if not 0 <= unsure_below <= 1:
+        raise WrongUse(f"unsure_below is {unsure_below}; expected a probability from 0 to 1.")
+    if sort_into is not None and UNSURE in class_names:
+        raise WrongUse(f"A class is called {UNSURE!r}, as the folder of unsure photos is: rename the class.")
 
 
 def open_stream(stream: Any, class_names: tuple[str, ...], as_json: bool) -> AbstractContextManager[Table]:
@@ -131,7 +147,7 @@ class _ParquetTable:
 
 @contextmanager
 def _csv(path: Path, class_names: tuple[str, ...]) -> Iterator[Table]:
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         table = _CsvTable(file, class_names)
         table.header()
         yield table
@@ -139,7 +155,7 @@ def _csv(path: Path, class_names: tuple[str, ...]) -> Iterator[Table]:
 
 @contextmanager
 def _json_lines(path: Path, class_names: tuple[str, ...]) -> Iterator[Table]:
-    with path.open("w", encoding="utf-8", errors="surrogateescape") as file:
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
         yield _JsonTable(file, class_names)
 
 
@@ -153,27 +169,48 @@ def _parquet(path: Path, class_names: tuple[str, ...]) -> Iterator[Table]:
         table.writer.close()
 
 
-def sort_one(folder: Path, prediction: Prediction, unsure_below: float) -> Path | None:
-    """Copy a photo into the folder of its predicted class; nothing that is there already is overwritten.
+_KINDS = {".csv": _csv, ".jsonl": _json_lines, ".parquet": _parquet}
+
+
+def record(
+    predictions: Iterable[Prediction], table: Table, sort_into: Path | None = None, unsure_below: float = 0.5
+) -> tuple[int, int]:
+    """Write predictions to a table and, where asked for, copy the photos into folders by class.
 
     Args:
-        folder: one folder a class is made in it, and `unsure`.
-        prediction: of the photo; one with an error is not copied.
-        unsure_below: probability below which the photo goes to `unsure`.
+        predictions: in any number; none is kept.
+        table: takes a row each.
+        sort_into: one folder a class is made in it, and `unsure`; nothing there is overwritten.
+        unsure_below: probability below which a photo goes to `unsure`.
 
     Returns:
-        Where the photo is now, also if these bytes were there before; None where it cannot be read.
+        How many photos were classified, and how many files could not be read.
     """
+    done = refused = 0
+    for prediction in predictions:
+        answer = _sorted(sort_into, prediction, unsure_below) if sort_into else prediction
+        table.write(answer)
+        done, refused = done + (not answer.error), refused + bool(answer.error)
+    return done, refused
+
+
+def _sorted(folder: Path, prediction: Prediction, unsure_below: float) -> Prediction:
+    """Copy a photo into the folder of its class; return its prediction, with an error if it is gone."""
     if prediction.error:
-        return None
-    label = UNSURE if prediction.probability < unsure_below else prediction.label
-    digest = fingerprint(prediction.path.read_bytes())
-    name, number = folder / label / prediction.path.name, 1
-    target = name
-    while target.exists() and fingerprint(target.read_bytes()) != digest:
+        return prediction
+    try:
+        data = prediction.path.read_bytes()
+    except OSError as error:
+        return Prediction(prediction.path, "", 0.0, (), f"cannot be opened ({error.strerror})")
+    name = (
+        folder
+        / (UNSURE if prediction.probability < unsure_below else prediction.label)
+        / prediction.path.name
+    )
+    target, number = name, 1
+    while target.exists() and target.read_bytes() != data:
         number += 1
         target = name.with_name(f"{name.stem}-{number}{name.suffix}")
     if not target.exists():
-        with replacing(target) as temporary:
-            shutil.copyfile(prediction.path, temporary)
-    return target
+        write_bytes(target, data)
+    return prediction

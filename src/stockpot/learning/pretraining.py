@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from stockpot import project as disk
 from stockpot.backbones import cifar_resnet
 from stockpot.backbones.backbone import Backbone
-from stockpot.errors import RecipeError
+from stockpot.errors import FolderError, RecipeError
 from stockpot.learning.classifier import new_head
 from stockpot.learning.evaluation import Evaluation, evaluate_logits
 from stockpot.learning.muon import Muon
@@ -69,6 +69,8 @@ class Pretraining:
                 f"label_smoothing is {self.label_smoothing}, validation {self.validation}, shift {self.shift}; "
                 f"expected shares from 0 to below 1, and 0 to {SIZE - 1} pixels."
             )
+        if self.seed < 0:
+            raise RecipeError(f"seed is {self.seed}; expected 0 or more.")
         if self.precision not in ("bfloat16", "float32"):
             raise RecipeError(f"precision is {self.precision!r}; expected bfloat16 or float32.")
 
@@ -105,16 +107,23 @@ def pretrain(
     if dataset != "cifar10":
         raise RecipeError(f"There is no data set {dataset!r} to pretrain on; choose one of: cifar10.")
     if output.suffix != ".safetensors":
-        raise RecipeError(f"{output} must end in .safetensors: --out {output.with_suffix('.safetensors')}")
+        raise RecipeError(f"{output} must end in .safetensors: --out cifar10.safetensors")
     photos = read_cifar10(data, progress)
     origin = {"data": photos.name, "data_fingerprint": photos.fingerprint, **asdict(recipe)}
     kept = _Checkpoint(output.with_suffix(".checkpoint"), origin)
     if not output.exists():
+        _check_card(output.with_suffix(".md"), output.name)
         _pretrain(output, photos, recipe, kept, progress)
+        kept.path.unlink(missing_ok=True)
     elif not is_model(output) or read_model(output).recipe != origin:
         raise RecipeError(f"{output} exists and is of another recipe or other photos: give another --out.")
-    kept.path.unlink(missing_ok=True)
     return read_model(output)
+
+
+def _check_card(card: Path, title: str) -> None:
+    """Refuse a name whose card would replace a file of somebody else."""
+    if card.exists() and card.read_text("utf-8", "replace").splitlines()[:1] != [f"# {title}"]:
+        raise RecipeError(f"{card} is no model card of {title} and would be replaced: give another --out.")
 
 
 def _pretrain(
@@ -266,7 +275,10 @@ class _Checkpoint:
                 tensors |= {f"optimizer.{number}.{index}.{name}": value for name, value in state.items()}
         text = {"origin": json.dumps(self.origin), "history": json.dumps(history)}
         with disk.replacing(self.path) as temporary:
-            save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, text)
+            try:
+                save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, text)
+            except SafetensorError as error:
+                raise FolderError(f"{self.path} cannot be written ({error}): free space.") from None
 
     def restore(self, student: _Student, optimizers: Optimizers) -> list[dict[str, float]]:
         """Take over what was saved, and return the figures of the epochs that were learned."""
@@ -275,10 +287,11 @@ class _Checkpoint:
         try:
             with safe_open(self.path, framework="pt") as file:
                 text = file.metadata()
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            origin = json.loads(text["origin"])
+        except (SafetensorError, OSError, TypeError, KeyError) as error:
             raise RecipeError(f"{self.path} is damaged ({error}): delete it to begin anew.") from None
-        if json.loads(text["origin"]) != self.origin:
+        if origin != self.origin:
             raise RecipeError(
                 f"{self.path} is of another recipe or other photos: delete it, or give another --out."
             )
@@ -318,7 +331,9 @@ def _card(model: ModelFile, evaluation: Evaluation, name: str, history: list[dic
     low, high = evaluation.interval
     usual = asdict(Pretraining())
     changed = [
-        f"--{field.replace('_', '-')} {recipe[field]}" for field in usual if recipe[field] != usual[field]
+        f"--{field.replace('_', '-')} {recipe[field]}"
+        for field in usual
+        if field == "precision" or recipe[field] != usual[field]
     ]
     command = " ".join(["stockpot pretrain cifar10 --data FOLDER", *changed, f"--out {model.path.name}"])
     fields = ", ".join(f"{field.replace('_', ' ')} {recipe[field]}" for field in usual)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stockpot.backbones.catalog import look_up
+from stockpot.backbones.catalog import CATALOG, look_up
 from stockpot.errors import RecipeError
 from stockpot.model.model_file import is_model, read_model
 
@@ -93,12 +93,15 @@ def _usual(backbone: "str | Backbone | None", start: str | None) -> dict[str, An
         preprocessing = backbone.preprocessing
         return {
             "backbone": backbone,
-            "start": f"weights {backbone.fingerprint}",
+            "start": f"weights {backbone.key}",
             "image_size": preprocessing.image_size,
             "resize": preprocessing.resize,
         }
     if backbone is None and start is not None and is_model(Path(start)):
         model = read_model(Path(start))
-        return {"backbone": model.backbone, "image_size": model.preprocessing.image_size}
+        size, resize = model.preprocessing.image_size, model.preprocessing.resize
+        return {"backbone": model.backbone, "image_size": size, "resize": resize}
+    named = [name for name, entry in CATALOG.items() if entry.start == start]
+    backbone = backbone or (named[0] if named else None)
     entry = look_up(backbone or "xception")
     return {"backbone": backbone or "xception", "start": entry.start, "image_size": entry.image_size}

@@ -45,7 +45,7 @@ class Status:
     conflicts: int  # photos that lie in two classes
     between: int  # new photos near to old ones on both sides: left out
     near_duplicates: int  # photos in groups that stay on one side
-    gone: int  # photos of the split that are not there now
+    gone: int  # photos that are not there now and whose side is remembered
     new: int  # photos that no split has seen yet
     runs: tuple[RunState, ...]
     problem: str  # why no classifier can be made of the photos, or nothing
@@ -76,6 +76,7 @@ def look_at_status(project: Path | str, progress: Progress = silent) -> Status:
     distinct = distinct_photos(index.photos, index.near)
     groups = Counter(photo.group for photo in distinct.photos)
     known = (disk.read_json(opened.split_file) or {}).get("sides", {})
+    between = {photo.sha256 for photo in split.between} if split else set()
     present = {photo.sha256 for photo in index.photos}
     return Status(
         classes=_count(Counter(photo.label for photo in index.photos), split),
@@ -85,7 +86,7 @@ def look_at_status(project: Path | str, progress: Progress = silent) -> Status:
         between=len(split.between) if split else 0,
         near_duplicates=sum(count for count in groups.values() if count > 1),
         gone=len(known.keys() - present),
-        new=sum(photo.sha256 not in known for photo in distinct.photos),
+        new=sum(photo.sha256 not in known for photo in distinct.photos if photo.sha256 not in between),
         runs=tuple(
             RunState(run.name, run.evaluation.accuracy, run.evaluation.n, _is_stale(run, split))
             for run in runs

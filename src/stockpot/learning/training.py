@@ -3,6 +3,7 @@
 `N` photos, `C` channels, `K` classes.
 """
 
+import copy
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -106,7 +107,7 @@ def _train(opened: disk.Project, recipe: Recipe, sides: Split, folder: Path, pro
 def _find_backbone(recipe: Recipe, progress: Progress) -> Backbone:
     if isinstance(recipe.backbone, str):
         return load_backbone(recipe.backbone, recipe.start, recipe.image_size, recipe.resize, progress)
-    return recipe.backbone.eval()
+    return copy.deepcopy(recipe.backbone).eval()  # freezing must not reach the user's own module
 
 
 def fit(

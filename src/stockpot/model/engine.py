@@ -60,6 +60,8 @@ def load_engine(graph: Path, threads: int | None = None, device: str = "auto") -
         session = onnxruntime.InferenceSession(graph, options, providers=providers)
     except Exception as error:  # noqa: BLE001 - onnxruntime raises its own classes, all of them here
         raise ModelError(f"{graph} cannot be loaded ({str(error).splitlines()[0]}): delete it.") from None
+    if session.get_providers()[0] != providers[0]:
+        raise WrongUse(f"ONNX Runtime found no working {device} here: choose --device cpu.")
     return Engine(session)
 
 

@@ -59,8 +59,8 @@ def read_cifar10(source: Path | str = "hub", progress: Progress = silent) -> Cif
     training, test = (_side_rows(folder, name, digest) for name in ("train", "test"))
     lossy = any(row["img"]["bytes"].startswith(b"\xff\xd8") for row in training + test)
     return Cifar10(
-        training=_decode(training, "reading CIFAR-10 (train)", progress),
-        test=_decode(test, "reading CIFAR-10 (test)", progress),
+        training=_decode(training, "train", progress),
+        test=_decode(test, "test", progress),
         name="CIFAR-10, JPEG copy" if lossy else "CIFAR-10",
         fingerprint=digest.hexdigest()[:12],
     )
@@ -90,6 +90,9 @@ def _side_rows(folder: Path, name: str, digest: Any) -> list[dict[str, Any]]:
         raise PhotoError(
             f"{folder} has no {name}*.parquet: give the folder with CIFAR-10's Parquet files, or: --data hub"
         )
+    if len({file.parent for file in files}) > 1:
+        raise PhotoError(f"{folder} has {name}*.parquet in several folders: give one that holds one copy.")
+    digest.update(f"{name} {len(files)}".encode())
     return [row for file in files for row in _read_rows(file, digest)]
 
 
@@ -103,6 +106,8 @@ def _read_rows(file: Path, digest: Any) -> list[dict[str, Any]]:
         rows = parquet.read_table(pyarrow.BufferReader(data), columns=["img", "label"]).to_pylist()
     except (OSError, pyarrow.ArrowException) as error:
         raise PhotoError(f"{file} cannot be read ({str(error).splitlines()[0]}): copy it anew.") from None
+    if not all(isinstance(row["img"], dict) and isinstance(row["img"].get("bytes"), bytes) for row in rows):
+        raise PhotoError(f"{file} has photos without their bytes in img: give CIFAR-10's own files.")
     wrong = {row["label"] for row in rows} - set(range(len(CLASS_NAMES)))
     if not rows or wrong:
         reason = f"a label {min(wrong, key=str)}" if wrong else "no rows"
@@ -110,16 +115,17 @@ def _read_rows(file: Path, digest: Any) -> list[dict[str, Any]]:
     return rows  # type: ignore[no-any-return]
 
 
-def _decode(rows: list[dict[str, Any]], stage: str, progress: Progress) -> Side:
+def _decode(rows: list[dict[str, Any]], side: str, progress: Progress) -> Side:
     pixels = np.empty((len(rows), SIZE, SIZE, 3), np.uint8)
     for done, row in enumerate(rows, 1):
         try:
             photo = decode(row["img"]["bytes"])
         except UnreadablePhoto as error:
-            raise PhotoError(f"Photo {done} of {stage} {error}: copy the files anew.") from None
+            raise PhotoError(f"Photo {done} of {side} {error}: copy the files anew.") from None
         if photo.size != (SIZE, SIZE):
-            raise PhotoError(f"Photo {done} of {stage} is {photo.width} x {photo.height}, not 32 x 32.")
+            size = f"{photo.width} x {photo.height}"
+            raise PhotoError(f"Photo {done} of {side} is {size}, not 32 x 32: give CIFAR-10's own files.")
         pixels[done - 1] = np.asarray(photo)
         if done % 1000 == 0 or done == len(rows):
-            progress(stage, done, len(rows))
+            progress(f"reading CIFAR-10 ({side})", done, len(rows))
     return Side(pixels, np.array([row["label"] for row in rows], np.int64))

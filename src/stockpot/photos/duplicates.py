@@ -126,13 +126,14 @@ def near_duplicates(signatures: Sequence[bytes]) -> NDArray[np.int64]:
         rows = np.arange(len(distances))
         distances[rows, start + rows] = BITS
         neighbour[start : start + _BLOCK] = np.partition(distances, usual - 1, axis=1)[:, usual - 1]
-        near = np.argwhere(distances <= NEAR)
+        least = np.maximum(neighbour[start : start + _BLOCK] - STANDS_OUT, CERTAIN)
+        later = np.arange(n) > (start + rows)[:, None]
+        near = np.argwhere((distances <= np.minimum(NEAR, least)[:, None]) & later)
         nearness.append(distances[near[:, 0], near[:, 1]])
         found.append(near + np.array([start, 0]))
     pairs, bits = np.concatenate(found), np.concatenate(nearness)
-    least = neighbour[pairs].min(axis=1) - STANDS_OUT
-    stands_out = bits <= np.maximum(least, CERTAIN)
-    return pairs[stands_out & (pairs[:, 0] < pairs[:, 1])]  # type: ignore[no-any-return]
+    stands_out = bits <= np.maximum(neighbour[pairs[:, 1]] - STANDS_OUT, CERTAIN)
+    return pairs[stands_out]  # type: ignore[no-any-return]
 
 
 def _distances(signs: NDArray[np.float32], start: int) -> NDArray[np.float32]:

@@ -18,6 +18,7 @@ from stockpot.photos.photo import Photo, Refused, fingerprint
 from stockpot.photos.pixels import NEEDS_HEIC, can_read_heic, decode
 from stockpot.progress import Progress, silent
 
+VERSION = 1  # of the cache: another one is read as none
 Entry = dict[str, Any]  # size, mtime_ns, sha256 and width, height, signature, or refused
 
 
@@ -36,15 +37,16 @@ def index_project(project: disk.Project, progress: Progress = silent) -> Index:
         stored = disk.read_json(project.index_file)
     except ProjectError:
         stored = None  # a damaged cache is no cache
-    stored = stored if isinstance(stored, dict) else {}
+    stored = stored if isinstance(stored, dict) and stored.get("version") == VERSION else {}
     known = stored.get("files")
     entries = _scan(project.photos, known if isinstance(known, dict) else {}, _inspect_and_sign, progress)
-    found = {"files": entries, "near": _near(entries, stored.get("near"), progress)}
+    near = _near(entries, stored.get("near"), progress)
+    found = {"version": VERSION, "files": entries, "near": near}
     if found != stored:
         with suppress(FolderError):  # a project that may only be read is read without a cache
             disk.write_json(project.index_file, found)
     index = _index(project.photos, entries)
-    return replace(index, near=tuple((a, b) for a, b in found["near"]["pairs"]))
+    return replace(index, near=tuple((a, b) for a, b in near["pairs"]))
 
 
 def _near(entries: dict[str, Entry], stored: Any, progress: Progress) -> dict[str, Any]:
@@ -83,7 +85,7 @@ def _scan(
     stamps = {file.relative_to(root).as_posix(): _stamp(file) for file in disk.class_entries(root)}
     entries = {name: stored[name] for name, stamp in stamps.items() if _is_known(stored.get(name), stamp)}
     unread = [name for name in stamps if name not in entries]
-    with ThreadPoolExecutor(os.cpu_count()) as readers:
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as readers:
         found = readers.map(inspect, (root / name for name in unread))
         for done, (name, entry) in enumerate(zip(unread, found, strict=True), 1):
             entries[name] = stamps[name] | entry
@@ -95,8 +97,8 @@ def _is_known(entry: Any, stamp: Entry) -> bool:
     """Tell whether what is stored of a file is of this very file, whole, and still true."""
     if not isinstance(entry, dict) or not entry.items() >= stamp.items():
         return False
-    if "refused" in entry:
-        return entry["refused"] != NEEDS_HEIC or not can_read_heic()
+    if "refused" in entry:  # for what its bytes are; a file that could not be opened is tried again
+        return "sha256" in entry and (entry["refused"] != NEEDS_HEIC or not can_read_heic())
     return {"sha256", "width", "height", "signature"} <= entry.keys()
 
 

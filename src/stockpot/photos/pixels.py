@@ -46,24 +46,26 @@ def decode(data: bytes, at_least: int = 0) -> Image.Image:
     if not data:
         raise UnreadablePhoto("is empty")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd metadata is no reason to refuse a photo
-            Image.init()  # Pillow knows some formats only after this; does nothing the second time
-            image = Image.open(io.BytesIO(data), formats=_formats(data))
-            if image.width * image.height > MAX_PIXELS:
-                raise UnreadablePhoto(
-                    f"has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}: shrink it"
-                )
-            if at_least:
-                image.draft("RGB", (at_least, at_least))
-            image.load()
-            return _to_rgb(_upright(image))
+        # Odd metadata is no reason to refuse a photo. Not catch_warnings: it is not safe on several threads.
+        warnings.filterwarnings("ignore", module=r"PIL|stockpot\.photos\.pixels")
+        Image.init()  # Pillow knows some formats only after this; does nothing the second time
+        image = Image.open(io.BytesIO(data), formats=_formats(data))
+        if image.width * image.height > MAX_PIXELS:
+            raise UnreadablePhoto(
+                f"has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}: shrink it"
+            )
+        if at_least:
+            image.draft("RGB", (at_least, at_least))
+        image.load()
+        return _to_rgb(_upright(image))
     except UnidentifiedImageError:
         raise UnreadablePhoto("is not an image of a known format: " + ", ".join(FORMATS)) from None
     except Image.DecompressionBombError:
         raise UnreadablePhoto(f"has more than {MAX_PIXELS:,} pixels: shrink it") from None
     except UnreadablePhoto:
         raise
+    except MemoryError:
+        raise UnreadablePhoto("needs more memory than there is") from None
     except Exception as error:  # noqa: BLE001 - decoders raise whatever they like on damaged files
         raise UnreadablePhoto(f"is damaged ({error})") from None
 

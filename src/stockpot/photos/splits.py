@@ -14,7 +14,7 @@ from typing import Literal
 
 from stockpot import project as disk
 from stockpot.errors import PhotoError, WrongUse
-from stockpot.photos.duplicates import Distinct, distinct_photos
+from stockpot.photos.duplicates import Distinct, Pair, distinct_photos
 from stockpot.photos.index import index_project
 from stockpot.photos.photo import Photo, Refused
 from stockpot.progress import Progress, silent
@@ -44,9 +44,18 @@ class Split:
 
     @property
     def near_duplicates(self) -> tuple[tuple[Photo, ...], ...]:
-        """Groups of photos that are nearly the same; each group is on one side."""
+        """Groups of photos that are nearly the same, each on one side."""
+        return tuple(group for group in self._groups() if group not in self.straddling)
+
+    @property
+    def straddling(self) -> tuple[tuple[Photo, ...], ...]:
+        """Groups whose photos kept old places on both sides: a split made anew would not have them."""
+        held = {photo.sha256 for photo in self.validation}
+        return tuple(g for g in self._groups() if 0 < sum(photo.sha256 in held for photo in g) < len(g))
+
+    def _groups(self) -> list[tuple[Photo, ...]]:
         groups = _by((*self.training, *self.validation), "group").values()
-        return tuple(tuple(group) for group in groups if len(group) > 1)
+        return [tuple(group) for group in groups if len(group) > 1]
 
     @property
     def fingerprint(self) -> str:
@@ -113,16 +122,28 @@ def _plan(
 ) -> tuple[Split, dict[str, Side]]:
     """Return the split, and the side of every photo it knows, also of those that are gone for now."""
     index = index_project(project, progress)
-    distinct = distinct_photos(index.photos, index.near)
     stored = disk.read_json(project.split_file) or {}
     share = stored.get("validation", 0.2) if share is None else share
     seed = stored.get("seed", 0) if seed is None else seed
     keeps = (share, seed) == (stored.get("validation"), stored.get("seed"))
     before = stored.get("sides", {}) if keeps else {}
-    sides = assign_sides(distinct.photos, share, seed, before)
+    between = _between(index.near, before)
+    distinct = distinct_photos(index.photos, [pair for pair in index.near if not between & set(pair)])
+    candidates = (photo for photo in distinct.photos if photo.sha256 not in between)
+    sides = assign_sides(candidates, share, seed, before)
     result = _split(distinct, sides, share, seed, index.refused)
     _check(project.folder, result)
     return result, before | sides
+
+
+def _between(near: Iterable[Pair], before: dict[str, Side]) -> set[str]:
+    """Return new photos with near duplicates among the old ones of both sides."""
+    beside: dict[str, set[Side]] = defaultdict(set)
+    for a, b in near:
+        for new, old in ((a, b), (b, a)):
+            if old in before and new not in before:
+                beside[new].add(before[old])
+    return {sha256 for sha256, sides in beside.items() if len(sides) == 2}
 
 
 def assign_sides(
