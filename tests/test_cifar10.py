@@ -170,16 +170,18 @@ def read_from(endpoint: str, home) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
 
 
-def test_the_hub_is_asked_once(hub, tmp_path):
+def test_the_hub_is_asked_once(hub, tmp_path, monkeypatch):
     """The real client downloads the Parquet files; afterwards its cache is enough."""
     first = read_from(hub, tmp_path / "home")
     assert first.stdout == "[3, 9, 0]\n", first.stderr
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     again = read_from("http://127.0.0.1:9", tmp_path / "home")
     assert again.stdout == "[3, 9, 0]\n", again.stderr
 
 
-def test_without_the_hub_the_remedy_is_named(tmp_path):
+def test_without_the_hub_the_remedy_is_named(tmp_path, monkeypatch):
     """One line, and the option that needs no network."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     answer = read_from("http://127.0.0.1:9", tmp_path / "home")
     assert answer.stdout.count("\n") == 1
     assert "cannot be downloaded" in answer.stdout and "--data FOLDER" in answer.stdout

@@ -158,7 +158,7 @@ class _Hub(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def test_published_weights_come_from_the_hub(tmp_path):
+def test_published_weights_come_from_the_hub(tmp_path, monkeypatch):
     """The real client, a local hub: the very weights; without it, a sentence."""
     torch.manual_seed(2)
     model = timm.create_model("test_resnet").eval()
@@ -189,5 +189,6 @@ def test_published_weights_come_from_the_hub(tmp_path):
         server.shutdown()
         thread.join()
         server.server_close()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     refused = ask("http://127.0.0.1:9", tmp_path / "empty")
     assert "weights of test_resnet cannot be had" in refused and "--start FILE" in refused

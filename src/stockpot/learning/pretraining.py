@@ -160,6 +160,7 @@ class _Student(nn.Module):
             network = cifar_resnet.cifar_resnet(recipe.width, recipe.channels)
         preprocessing = Preprocessing(SIZE, cifar_resnet.MEAN, cifar_resnet.STD)
         self.backbone = Backbone(network, preprocessing=preprocessing, name="cifar")
+        self.backbone.buildable = True
         self.head = new_head(recipe.channels, len(CLASS_NAMES), recipe.seed)
         cifar_resnet.whiten(network, self.backbone.normalize(pixels[:5000]))
         self.to(memory_format=torch.channels_last)
