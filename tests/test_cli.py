@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import typer.main
+from pyarrow import parquet
 from typer.testing import CliRunner
 
 from stockpot.cli import app
@@ -157,9 +158,15 @@ def test_json_on_stdout_is_json(solar, tmp_path):
     shutil.copytree(solar.project, copy)
     keys = {
         ("clean", copy): {"freed_bytes"},
-        ("split", solar.project): {"training", "validation", "refused", "fingerprint"},
+        ("split", solar.project): {
+            *("class_names", "training", "validation", "refused", "repeated", "conflicts"),
+            *("between", "near_duplicates", "straddling", "fingerprint"),
+        },
         ("train", solar.project): {"name", "n", "accuracy", "interval", "loss"},
-        ("status", solar.project): {"classes", "refused", "new", "runs", "next"},
+        ("status", solar.project): {
+            *("classes", "refused", "repeated", "conflicts", "between", "near_duplicates"),
+            *("gone", "new", "runs", "problem", "next"),
+        },
         ("study", solar.project): {"run", "trained", "report", "accuracy"},
         ("evaluate", solar.project, folder.parent): {
             "n",
@@ -187,6 +194,49 @@ def test_json_on_stdout_is_json(solar, tmp_path):
         result = run(*arguments, "--json")
         assert result.exit_code == 0, result.output
         assert expected <= json.loads(result.stdout).keys()
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(solar, tmp_path):
+    """No file may grow: the error names the file; what was there before is whole."""
+    resource = pytest.importorskip("resource", reason="limits on files need a Unix system")
+    copy = tmp_path / "solar"
+    shutil.copytree(solar.project, copy, ignore=shutil.ignore_patterns("cache"))
+    (tmp_path / "t.csv").write_text("of yesterday")
+    before = (copy / "split.json").read_bytes()
+
+    def no_space() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    photo = solar.split.validation[0].path
+    for arguments in (
+        ["split", copy, "--seed", "3"],
+        ["predict", solar.project, photo, "--output", tmp_path / "t.csv"],
+    ):
+        command = [sys.executable, "-m", "stockpot", *map(str, arguments), "--quiet"]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=no_space)
+        assert answer.returncode == 1
+        errors = [line for line in answer.stderr.splitlines() if line.startswith("Error: ")]
+        assert len(errors) == 1 and "cannot be written (File too large): free space" in errors[0]
+        assert "Traceback" not in answer.stderr
+    assert (copy / "split.json").read_bytes() == before
+    assert (tmp_path / "t.csv").read_text() == "of yesterday"
+
+
+def test_predict_sorts_and_writes_a_table(solar, tmp_path):
+    """One call: a row a file in the table, a copy a photo in the folder of its class."""
+    (tmp_path / "bad.jpg").write_text("x")
+    photos = [photo.path for photo in solar.split.validation[:3]]
+    table, out = tmp_path / "t.parquet", tmp_path / "sorted"
+    result = run(
+        *("predict", solar.project, tmp_path / "bad.jpg", *photos),
+        *("--output", table, "--sort-into", out, "--unsure-below", "0", "--threads", "1", "--device", "cpu"),
+    )
+    assert result.exit_code == 0 and result.stdout == ""
+    rows = parquet.read_table(table).to_pylist()
+    assert [row["path"] for row in rows] == [str(tmp_path / "bad.jpg"), *map(str, photos)]
+    for row, photo in zip(rows[1:], photos, strict=True):
+        assert (out / row["label"] / photo.name).read_bytes() == photo.read_bytes()
+    assert sum(1 for path in out.rglob("*") if path.is_file()) == 3
 
 
 def test_predict_prints_csv(solar, tmp_path):

@@ -92,8 +92,9 @@ def test_a_timm_model_is_filled_from_a_file(tmp_path, suffix):
 def test_a_file_of_another_network_names_the_first_difference(tmp_path):
     """Path, name, expected and found shape."""
     torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match=r"w\.pth does not fit resnet10t: .* expected .*, found"):
+    with pytest.raises(WeightsError, match=r"w\.pth does not fit resnet10t: .* expected .*, found") as caught:
         load_backbone("resnet10t", str(tmp_path / "w.pth"))
+    assert str(tmp_path) in str(caught.value)
 
 
 def test_a_pth_that_holds_code_is_not_run(tmp_path):

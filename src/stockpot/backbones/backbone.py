@@ -156,7 +156,7 @@ def load_backbone(
         name=name,
         attribution=source.description,
     )
-    return _filled(backbone, tensors, source.description)
+    return _filled(backbone, tensors, source.origin)
 
 
 def read_model_backbone(model: ModelFile, own: Backbone | None = None) -> Backbone:

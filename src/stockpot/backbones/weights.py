@@ -39,7 +39,8 @@ class Source:
     """Weights, and where they came from."""
 
     tensors: Tensors  # named as in our own network, or as their publisher names them
-    description: str
+    description: str  # for attribution: no path
+    origin: str  # for errors: the path of a file
 
 
 _KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications/xception/"
@@ -80,11 +81,11 @@ def find_weights(backbone: str, start: str, progress: Progress = silent) -> Sour
             that would help.
     """
     if start != look_up(backbone).start:
-        return Source(read_weights(Path(start), backbone), f"weights file {Path(start).name}")
+        return Source(read_weights(Path(start), backbone), f"weights file {Path(start).name}", start)
     tried = []
     for place, description, read in _places(backbone, progress):
         try:
-            return Source(read(), description)
+            return Source(read(), description, description)
         except (WeightsError, FolderError) as error:
             log.info("%s: %s", place, error)
             tried.append(f"{place}: {error}")
