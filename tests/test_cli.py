@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import typer.main
+from conftest import SMALL
 from pyarrow import parquet
 from typer.testing import CliRunner
 
@@ -14,6 +15,11 @@ from stockpot.cli import app
 from stockpot.learning.pretraining import Pretraining
 from stockpot.learning.recipes import Recipe
 
+SMALL_OPTIONS = [
+    word
+    for field, value in dataclasses.asdict(SMALL).items()
+    for word in (f"--{field.replace('_', '-')}", value)
+]
 COMMANDS = typer.main.get_command(app).commands
 
 
@@ -148,7 +154,7 @@ def test_every_field_of_a_recipe_is_an_option(command, recipe, found):
         assert options[field.name] == (None if field.name in found else field.default)
 
 
-def test_json_on_stdout_is_json(solar, tmp_path):
+def test_json_on_stdout_is_json(solar, striped, learned, tmp_path):
     """Every command that reports figures prints one JSON value, with the keys it promises."""
     photo = solar.split.validation[0].path
     folder = tmp_path / "test" / solar.split.validation[0].label
@@ -157,7 +163,13 @@ def test_json_on_stdout_is_json(solar, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(solar.project, copy)
     keys = {
+        ("demo", copy, "--per-class", 12): {"run", "trained", "report", "n", "accuracy", "interval"},
         ("clean", copy): {"freed_bytes"},
+        ("pretrain", "cifar10", "--data", striped, "--out", learned.path, *SMALL_OPTIONS): {
+            "model",
+            "data",
+            "test",
+        },
         ("split", solar.project): {
             *("class_names", "training", "validation", "refused", "repeated", "conflicts"),
             *("between", "near_duplicates", "straddling", "fingerprint"),
@@ -190,6 +202,7 @@ def test_json_on_stdout_is_json(solar, tmp_path):
             "picture",
         },
     }
+    assert COMMANDS.keys() - {arguments[0] for arguments in keys} == {"report"}  # which prints a path
     for arguments, expected in keys.items():
         result = run(*arguments, "--json")
         assert result.exit_code == 0, result.output
