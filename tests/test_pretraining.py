@@ -15,8 +15,9 @@ from safetensors import safe_open
 from stockpot.backbones.backbone import load_backbone, read_model_backbone
 from stockpot.errors import RecipeError
 from stockpot.learning.models import load_model
-from stockpot.learning.pretraining import Pretraining, _moved, pretrain
+from stockpot.learning.pretraining import Pretraining, _moved, _sides, pretrain
 from stockpot.model.model_file import read_model
+from stockpot.photos.cifar10 import read_cifar10
 
 
 def test_it_learns(learned):
@@ -29,8 +30,6 @@ def test_it_learns(learned):
 
 def test_the_file_is_what_was_measured(learned, striped):
     """Read again, its backbone and head give the accuracy that it names; filters are float16, no pickle."""
-    from stockpot.photos.cifar10 import read_cifar10
-
     test = read_cifar10(striped).test
     backbone = read_model_backbone(learned)
     with torch.no_grad():
@@ -137,6 +136,11 @@ def test_held_out_photos_are_measured_instead_of_the_test_photos(striped, tmp_pa
     model = pretrain("cifar10", striped, tmp_path / "held.safetensors", recipe)
     assert set(model.metrics) == {"validation", "epochs"}
     assert model.metrics["validation"]["n"] == 60
+    data = read_cifar10(striped)
+    learned, measured, _ = _sides(data, recipe)
+    rows = [photo.tobytes() for side in (learned, measured) for photo in side.pixels]
+    assert sorted(rows) == sorted(photo.tobytes() for photo in data.training.pixels)
+    assert len(measured.labels) == 60
 
 
 def test_photos_are_moved_with_their_edges_reflected():
@@ -165,12 +169,12 @@ def test_a_recipe_that_cannot_be_carried_out_is_refused(change, words):
         Pretraining(**change)
 
 
-def test_another_data_set_or_ending_is_refused(striped, tmp_path):
+def test_another_data_set_or_ending_is_refused(tmp_path):
     """Before anything is read."""
     with pytest.raises(RecipeError, match="choose one of: cifar10"):
-        pretrain("mnist", striped, tmp_path / "x.safetensors")
+        pretrain("mnist", tmp_path / "nothing", tmp_path / "x.safetensors")
     with pytest.raises(RecipeError, match=r"must end in \.safetensors"):
-        pretrain("cifar10", striped, tmp_path / "x.pt")
+        pretrain("cifar10", tmp_path / "nothing", tmp_path / "x.pt")
 
 
 def test_the_small_network_starts_a_linear_probe(learned):

@@ -86,10 +86,7 @@ def download(name: str) -> dict[str, Tensor]:
         model = timm.create_model(_NAMES.get(name, name), pretrained=True)
     except Exception as error:  # noqa: BLE001 - timm passes on whatever the hub's client raises
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(
-            f"The weights of {name} cannot be had from the hub ({reason}): connect, or name a file: "
-            f"--start FILE.safetensors"
-        ) from None
+        raise WeightsError(f"not reachable, or without weights of {name} ({reason})") from None
     return dict(model.state_dict())
 
 

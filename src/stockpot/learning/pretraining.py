@@ -36,6 +36,7 @@ from stockpot.photos.cifar10 import CLASS_NAMES, SIZE, Cifar10, Side, read_cifar
 from stockpot.photos.preprocessing import Preprocessing
 from stockpot.progress import Progress, silent
 
+WHITENING_PHOTOS = 5000  # at most, whose patches the first layer is made of
 Optimizers = tuple[torch.optim.Optimizer, ...]
 
 
@@ -162,7 +163,7 @@ class _Student(nn.Module):
         self.backbone = Backbone(network, preprocessing=preprocessing, name="cifar")
         self.backbone.buildable = True
         self.head = new_head(recipe.channels, len(CLASS_NAMES), recipe.seed)
-        cifar_resnet.whiten(network, self.backbone.normalize(pixels[:5000]))
+        cifar_resnet.whiten(network, self.backbone.normalize(pixels[:WHITENING_PHOTOS]))
         self.to(memory_format=torch.channels_last)
         self.reduced = recipe.precision == "bfloat16"
 
@@ -360,7 +361,7 @@ A small network for photos of 32 x 32 pixels, and the ten classes it was trained
 |---|---|
 {table}
 
-The filters of the first layer are the principal directions of 5,000 training photos and were not learned. Photos
-of another size are resized to 32 x 32 pixels, so fine detail is lost. Probabilities are not calibrated: label
-smoothing keeps them modest.
+The filters of the first layer are the principal directions of at most {WHITENING_PHOTOS:,} training photos and
+were not learned. Photos of another size are resized to 32 x 32 pixels, so fine detail is lost. Probabilities are not
+calibrated: label smoothing keeps them modest.
 """

@@ -49,8 +49,8 @@ class Recipe:
         """Return the recipe that trains a new head on a frozen backbone.
 
         Args:
-            backbone: `"xception"`, `"cifar"`, or a `Backbone` of one's own. By default the one in the model
-                file `start`, else Xception.
+            backbone: `"xception"`, `"efficientnet_lite0"`, `"cifar"`, a model of timm, or a `Backbone` of one's
+                own. By default the one in the model file `start`, else Xception.
             changes: other fields. `start` and `image_size` are the backbone's usual ones by default.
 
         Raises:

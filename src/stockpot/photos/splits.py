@@ -45,7 +45,8 @@ class Split:
     @property
     def near_duplicates(self) -> tuple[tuple[Photo, ...], ...]:
         """Groups of photos that are nearly the same, each on one side."""
-        return tuple(group for group in self._groups() if group not in self.straddling)
+        straddling = set(self.straddling)
+        return tuple(group for group in self._groups() if group not in straddling)
 
     @property
     def straddling(self) -> tuple[tuple[Photo, ...], ...]:
