@@ -362,6 +362,6 @@ A small network for photos of 32 x 32 pixels, and the ten classes it was trained
 {table}
 
 The filters of the first layer are the principal directions of at most {WHITENING_PHOTOS:,} training photos and
-were not learned. Photos of another size are resized to 32 x 32 pixels, so fine detail is lost. Probabilities are not
-calibrated: label smoothing keeps them modest.
+were not learned. Photos of another size are resized to 32 x 32 pixels, so fine detail is lost. Probabilities are
+not calibrated: label smoothing keeps them modest.
 """
