@@ -10,9 +10,9 @@ def test_the_network_keeps_eight_by_eight_cells():
     """At most 2.5 million parameters; photos of twice the size give twice the cells."""
     network = cifar_resnet().eval()
     with torch.no_grad():
-        assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 224, 8, 8)
-        assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 224, 16, 16)
-    assert sum(parameter.numel() for parameter in network.parameters()) + 224 * 10 + 10 < 2_500_000
+        assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 256, 8, 8)
+        assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 256, 16, 16)
+    assert sum(parameter.numel() for parameter in network.parameters()) + 256 * 10 + 10 < 2_500_000
 
 
 def test_a_network_is_built_like_its_tensors():

@@ -82,7 +82,7 @@ def epochs_in(checkpoint: Path) -> int:
     if not checkpoint.exists():
         return 0
     with safe_open(checkpoint, framework="numpy") as file:
-        return len(json.loads(file.metadata()["history"]))
+        return len(json.loads(file.metadata()["state"]))
 
 
 def test_killed_and_started_again_it_ends_with_the_same_weights(learned, striped, tmp_path):

@@ -9,9 +9,11 @@ from sklearn.metrics import log_loss
 from stockpot.backbones.backbone import Backbone, read_model_backbone
 from stockpot.errors import ModelError, RecipeError, WeightsError
 from stockpot.learning.classifier import new_head
+from stockpot.learning.fitting import fit
+from stockpot.learning.inputs import fixed
 from stockpot.learning.models import predict
 from stockpot.learning.recipes import Recipe
-from stockpot.learning.training import fit, train
+from stockpot.learning.training import train
 from stockpot.model.model_file import read_model
 from stockpot.photos.preprocessing import Preprocessing
 from stockpot.photos.splits import look_at_split
@@ -22,12 +24,12 @@ def test_the_head_finds_what_logistic_regression_finds():
     random = np.random.default_rng(0)
     x = random.normal(size=(300, 4)).astype(np.float32)
     y = (x @ random.normal(size=(4, 3)) + 2 * random.normal(size=(300, 3))).argmax(axis=1)
-    data = torch.from_numpy(x), torch.from_numpy(y)
+    data = fixed(torch.from_numpy(x), torch.from_numpy(y))
     recipe = Recipe.linear_probe(epochs=150, learning_rate=0.03, weight_decay=0.0)
     *_, last = fit(new_head(4, 3, seed=0), data, data, recipe)
     oracle = LogisticRegression(C=np.inf, max_iter=1000).fit(x, y)
     assert last.training_loss == pytest.approx(log_loss(y, oracle.predict_proba(x)), abs=1e-3)
-    assert last.training_loss == last.validation_loss
+    assert last.training_loss == pytest.approx(last.validation_loss, abs=1e-3)
 
 
 def test_validation_photos_teach_nothing():
@@ -35,7 +37,7 @@ def test_validation_photos_teach_nothing():
     x, y = torch.randn(40, 4), torch.arange(40) % 2
     heads = [new_head(4, 2, seed=0) for _ in range(2)]
     for head, labels in zip(heads, (y, 1 - y), strict=True):
-        list(fit(head, (x, y), (x, labels), Recipe.linear_probe(epochs=3)))
+        fit(head, fixed(x, y), fixed(x, labels), Recipe.linear_probe(epochs=3))
     assert torch.equal(heads[0].weight, heads[1].weight)
 
 
@@ -44,7 +46,8 @@ def test_permuted_labels_give_chance():
     random = np.random.default_rng(0)
     x = torch.from_numpy(random.normal(size=(900, 20)).astype(np.float32))
     y = torch.from_numpy(random.integers(0, 3, 900))
-    *_, last = fit(new_head(20, 3, seed=0), (x[:300], y[:300]), (x[300:], y[300:]), Recipe.linear_probe())
+    sides = fixed(x[:300], y[:300]), fixed(x[300:], y[300:])
+    *_, last = fit(new_head(20, 3, seed=0), *sides, Recipe.linear_probe())
     assert last.validation_accuracy == pytest.approx(1 / 3, abs=4 * (2 / 9 / 600) ** 0.5)
 
 

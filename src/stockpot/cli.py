@@ -168,19 +168,34 @@ def split(
 def train(
     project: Project,
     recipe: Annotated[
-        str, typer.Option(help="What learns: linear-probe (a new head only).")
+        str,
+        typer.Option(
+            help="from-scratch; linear-probe: a new head only; fine-tune: all layers of a run, or its last blocks."
+        ),
     ] = "linear-probe",
-    name: Annotated[str | None, typer.Option(help="Name of the run.", show_default="probe")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run.", show_default="scratch, cifar, probe, tail or tuned")
+    ] = None,
     backbone: Annotated[
         str | None,
         typer.Option(
             help="xception, efficientnet_lite0, cifar, or a model of timm.",
-            show_default="xception, or that of --start",
+            show_default="cifar from scratch, else xception, or that of --start",
         ),
     ] = None,
     start: Annotated[
         str | None,
-        typer.Option(help="Its weights: a model or weights file.", show_default="the backbone's own"),
+        typer.Option(
+            help="Its weights: a run's folder, a model or weights file, random.",
+            show_default="the backbone's own",
+        ),
+    ] = None,
+    head: Annotated[str | None, typer.Option(help="The last layer: new, or keep that of --start.")] = None,
+    trainable: Annotated[
+        str | None, typer.Option(help="What learns: head, all, or a block and everything after it.")
+    ] = None,
+    batch_norm: Annotated[
+        str | None, typer.Option(help="Running statistics: inference (fixed) or training.")
     ] = None,
     image_size: Annotated[
         int | None,
@@ -190,15 +205,37 @@ def train(
         str | None,
         typer.Option(help="Photos that are not square: squash, crop or pad.", show_default="squash"),
     ] = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the training photos.")] = 30,
-    batch_size: Annotated[int, typer.Option(help="Photos a step.")] = 32,
-    learning_rate: Annotated[float, typer.Option(help="At the first step.")] = 1e-3,
-    weight_decay: Annotated[float, typer.Option(help="AdamW's.")] = 1e-2,
-    seed: Annotated[int, typer.Option(help="Of the new head and the order of photos.")] = 0,
+    augment: Annotated[
+        str | None, typer.Option(help="How training photos are varied: none, light or strong.")
+    ] = None,
+    views: Annotated[
+        int | None, typer.Option(help="Varied copies of a photo that are cached before frozen blocks.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training photos.")] = None,
+    keep: Annotated[
+        str | None, typer.Option(help="Epoch that counts: last, or best by validation loss.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Photos a step.", show_default="32")] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="At the first step.", show_default="0.001, a tenth of that for fine-tune"),
+    ] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="AdamW's.")] = None,
+    label_smoothing: Annotated[
+        float | None, typer.Option(help="Share of the truth spread over all classes.", show_default="0")
+    ] = None,
+    class_weights: Annotated[
+        str | None, typer.Option(help="none, or balanced: every class counts alike.", show_default="none")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of new weights, order and variation.", show_default="0")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="How many seeds to train with; the first is kept whole.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that Ctrl-C ended early.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train by a recipe and keep the run.
+    """Train by a recipe and keep the run; what is not given is the recipe's usual value.
 
     Example: stockpot train food --recipe linear-probe --backbone xception --name probe
     """
@@ -209,19 +246,48 @@ def train(
         recipe,
         backbone=backbone,
         start=start,
+        head=head,
+        trainable=trainable,
+        batch_norm=batch_norm,
         image_size=image_size,
         resize=resize,
+        augment=augment,
+        views=views,
         epochs=epochs,
+        keep=keep,
         batch_size=batch_size,
         learning_rate=learning_rate,
         weight_decay=weight_decay,
+        label_smoothing=label_smoothing,
+        class_weights=class_weights,
         seed=seed,
     )
-    run = run_train(project, chosen, name, show_progress(quiet))
+    run = run_train(project, chosen, name, show_progress(quiet), resume, seeds)
     if as_json:
-        _print_json({"name": run.name, **run.evaluation.to_json(), "seconds": run.seconds})
+        state = {"chosen_epoch": run.chosen_epoch, "interrupted": run.interrupted}
+        _print_json({"name": run.name, **run.evaluation.to_json(), **state, "seconds": run.seconds})
     else:
-        typer.echo(f"{run.name}: {_figures(run.evaluation)}")
+        mark = f", epoch {run.chosen_epoch} chosen on these photos" if run.chosen else ""
+        typer.echo(f"{run.name}: {_figures(run.evaluation)}{mark}")
+    if run.interrupted:
+        _say(f"stopped after epoch {len(run.history)}, next: the same command with --resume goes on")
+        raise typer.Exit(130)
+    _say(f"done, next: stockpot compare {project}, or stockpot report {project}")
+
+
+@app.command()
+def compare(project: Project, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Set all runs side by side: accuracy, interval, exact test, time, and whether more photos would help.
+
+    Example: stockpot compare food
+    """
+    from stockpot.learning.comparison import compare as run_compare
+
+    comparison = run_compare(project, show_progress(quiet))
+    if as_json:
+        typer.echo(json.dumps(comparison.to_json(), ensure_ascii=False))
+    else:
+        typer.echo(comparison)
     _say(f"done, next: stockpot report {project}")
 
 
@@ -232,13 +298,14 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="Model file to write, with its card beside it.")] = Path(
         "cifar10.safetensors"
     ),
-    width: Annotated[int, typer.Option(help="Channels of the network at 16 x 16.")] = 64,
-    channels: Annotated[int, typer.Option(help="Channels of its feature maps.")] = 224,
+    width: Annotated[int, typer.Option(help="Channels of the network at 16 x 16.")] = 96,
+    channels: Annotated[int, typer.Option(help="Channels of its feature maps.")] = 256,
     epochs: Annotated[int, typer.Option(help="Passes over the training photos.")] = 20,
-    batch_size: Annotated[int, typer.Option(help="Photos a step.")] = 512,
-    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 0.12,
+    batch_size: Annotated[int, typer.Option(help="Photos a step.")] = 2000,
+    learning_rate: Annotated[float, typer.Option(help="At the first step.")] = 0.24,
     label_smoothing: Annotated[float, typer.Option(help="Share of the truth spread over all classes.")] = 0.2,
-    shift: Annotated[int, typer.Option(help="Pixels that a photo is moved by at most.")] = 3,
+    shift: Annotated[int, typer.Option(help="Pixels that a photo is moved by at most.")] = 4,
+    cutout: Annotated[int, typer.Option(help="Pixels on each side of a hidden square.")] = 8,
     validation: Annotated[
         float, typer.Option(help="Share of the training photos to measure on instead of the test photos.")
     ] = 0.0,
@@ -266,6 +333,7 @@ def pretrain(
         learning_rate=learning_rate,
         label_smoothing=label_smoothing,
         shift=shift,
+        cutout=cutout,
         validation=validation,
         precision=precision or fast_precision(),  # type: ignore[arg-type]
         seed=seed,

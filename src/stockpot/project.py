@@ -52,6 +52,11 @@ class Project:
         return self.cache / "features"
 
     @property
+    def prefixes(self) -> Path:
+        """Maps before the first block that learns, while a training needs them."""
+        return self.cache / "prefixes"
+
+    @property
     def graphs(self) -> Path:
         """Backbones as ONNX graphs."""
         return self.cache / "graphs"

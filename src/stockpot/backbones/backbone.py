@@ -39,8 +39,7 @@ class Backbone(nn.Module):
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Return what the network computes on, `(N, 3, S, S)`, of pixels `(N, S, S, 3)` in 0..255."""
-        x = pixels.permute(0, 3, 1, 2).to(torch.float32)
-        return (x - cast(Tensor, self.mean)) / cast(Tensor, self.std)
+        return normalize(pixels, cast(Tensor, self.mean), cast(Tensor, self.std))
 
     def feature_maps(self, x: Tensor) -> Tensor:
         """Return feature maps `(N, C, h, w)` of normalized photos `(N, 3, S, S)`."""
@@ -48,8 +47,45 @@ class Backbone(nn.Module):
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """The network's named blocks, in the order of computation."""
-        return tuple(name for name, _ in self.module.named_children())
+        """The network's named blocks, in the order of computation; a row inside a row is taken apart."""
+        return tuple(name for name, _ in self._steps())
+
+    def parts(self, block: str) -> tuple[nn.Module, nn.Module]:
+        """Return what comes before a block, from pixels `(N, S, S, 3)`, and the rest, up to the feature maps.
+
+        Both share their weights with the backbone.
+
+        Raises:
+            RecipeError: there is no such block, or the network is not a row of blocks.
+        """
+        steps = self._steps()
+        first = next((i for i, (name, _) in enumerate(steps) if f"{name}.".startswith(f"{block}.")), 0)
+        if not first:
+            raise RecipeError(
+                f"{self.name} cannot be cut before {block!r}; choose all, head, or one of: "
+                f"{', '.join(self.blocks[1:])}."
+            )
+        before = nn.Sequential(_Normalize(self), *(module for _, module in steps[:first]))
+        after = nn.Sequential(*(module for _, module in steps[first:]))
+        size = self.preprocessing.image_size
+        pixels = torch.linspace(0, 255, 3 * size * size).reshape(1, size, size, 3).round()
+        try:
+            with torch.no_grad():
+                same = torch.equal(after(before(pixels)), self(pixels))
+        except Exception:  # noqa: BLE001 - a network raises whatever it likes
+            same = False
+        if not same:
+            raise RecipeError(
+                f"{self.name} is not a row of blocks, so it cannot be cut before {block!r}: choose all or head."
+            )
+        return before, after
+
+    def _steps(self) -> list[tuple[str, nn.Module]]:
+        steps: list[tuple[str, nn.Module]] = []
+        for name, child in self.module.named_children():
+            inner = child.named_children() if isinstance(child, nn.Sequential) else ()
+            steps += [(f"{name}.{part}", module) for part, module in inner] or [(name, child)]
+        return steps
 
     @property
     def fingerprint(self) -> str:
@@ -119,6 +155,23 @@ class Backbone(nn.Module):
         return maps.shape[1]
 
 
+class _Normalize(nn.Module):
+    """The first step of a backbone by itself."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.register_buffer("mean", cast(Tensor, backbone.mean), persistent=False)
+        self.register_buffer("std", cast(Tensor, backbone.std), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return normalize(pixels, cast(Tensor, self.mean), cast(Tensor, self.std))
+
+
+def normalize(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Return `(N, 3, S, S)`, minus mean and divided by std, of pixels `(N, S, S, 3)` in 0..255."""
+    return (pixels.permute(0, 3, 1, 2).to(torch.float32) - mean) / std
+
+
 def load_backbone(
     name: str = "xception",
     start: str | None = None,
@@ -132,8 +185,8 @@ def load_backbone(
         name: `"xception"`; `"efficientnet_lite0"`, small and fast; `"cifar"`, our own small network for 32 x 32
             pixels; or a model of timm that ends with GAP and one linear layer.
         start: where the weights come from: the network's own by default (`"imagenet"`, `"cifar10"`, or
-            `"pretrained"` for timm's), or a file: a stockpot model, `.safetensors` or `.pth` with our own or
-            timm's names, Keras' `.h5` or `.keras` of Xception.
+            `"pretrained"` for timm's), `"random"`, or a file: a stockpot model, `.safetensors` or `.pth`
+            with our own or timm's names, Keras' `.h5` or `.keras` of Xception.
         image_size: S, pixels; by default what the weights were trained with or is usual.
         resize: what is done to photos that are not square: `"squash"`, `"crop"` or `"pad"`.
         progress: told how far a download is.
@@ -148,6 +201,12 @@ def load_backbone(
         raise RecipeError(
             f"image_size is {size}; {name} needs at least {entry.smallest} pixels, {entry.image_size} is usual."
         )
+    if start == "random":
+        network, _ = _build(name, {})
+        preprocessing = _preprocessing(name, network, size, resize)
+        backbone = Backbone(network, preprocessing=preprocessing, name=name, attribution="random weights")
+        backbone.buildable = True
+        return backbone
     source = find_weights(name, start or entry.start, progress)
     network, tensors = _build(name, _tensors(source.tensors))
     backbone = Backbone(

@@ -25,15 +25,20 @@ TOLERANCE = 1e-3  # largest difference of a feature between torch and the graph;
 
 
 def ensure_graph(
-    folder: Path, key: str, backbone: Callable[[], Backbone], progress: Progress = silent
+    folder: Path,
+    key: str,
+    backbone: Callable[[], Backbone],
+    progress: Progress = silent,
+    part: nn.Module | None = None,
 ) -> Path:
     """Return the graph of a backbone, exported now if it is not in `folder`.
 
     Args:
         folder: where graphs are kept.
-        key: of the backbone's weights and preprocessing.
+        key: of the backbone's weights and preprocessing, and of the part.
         backbone: called only if the graph has to be exported.
         progress: told before and after.
+        part: of the backbone, from pixels to maps `(N, C, h, w)`; all of it by default.
 
     Raises:
         ModelError: the graph does not compute what torch computes.
@@ -42,28 +47,28 @@ def ensure_graph(
     path = folder / f"{key}.onnx"
     if not path.exists():
         progress("exporting the backbone to ONNX (once)", 0, 1)
-        _export(backbone(), path)
+        whole = backbone()
+        _export(part or whole, whole.preprocessing.image_size, path)
         progress("exporting the backbone to ONNX (once)", 1, 1)
     return path
 
 
 class _Pooled(nn.Module):
-    """A backbone with GAP beside its maps."""
+    """What gives maps, with GAP beside them."""
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.network = network
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        maps = self.backbone(pixels)
+        maps = self.network(pixels)
         return maps.mean(dim=(2, 3)), maps
 
 
-def _export(backbone: Backbone, path: Path) -> None:
-    size = backbone.preprocessing.image_size
+def _export(network: nn.Module, size: int, path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (2, size, size, 3), dtype=torch.uint8, generator=generator)
-    pooled = _Pooled(backbone).eval()
+    pooled = _Pooled(network).eval()
     with replacing(path) as temporary:
         with _quiet():
             torch.onnx.export(

@@ -16,13 +16,17 @@ class Classifier(nn.Module):
     """A backbone, global average pooling, and a linear head.
 
     BatchNorm stays in inference mode whatever mode the classifier is put into: running mean and variance are
-    used and never updated. Gamma and beta may still learn.
+    used and never updated. Gamma and beta may still learn. Only `batch_norm="training"`, for a start from
+    random weights, lets them follow the classifier's mode.
     """
 
-    def __init__(self, backbone: Backbone, num_classes: int, seed: int = 0) -> None:
+    def __init__(
+        self, backbone: Backbone, num_classes: int, seed: int = 0, batch_norm: str = "inference"
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = new_head(backbone.num_features, num_classes, seed)
+        self.batch_norm = batch_norm
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return logits `(N, K)` of pixels `(N, S, S, 3)` in 0..255."""
@@ -31,14 +35,53 @@ class Classifier(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Set the mode of all modules but BatchNorm, which stays in inference mode."""
         super().train(mode)
-        for module in self.modules():
-            if isinstance(module, _BatchNorm):
-                module.eval()
+        if self.batch_norm == "inference":
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
         return self
 
     def freeze_backbone(self) -> Self:
         """Let only the head learn."""
         self.backbone.requires_grad_(False)
+        return self
+
+    def unfreeze(self) -> Self:
+        """Let every weight of every layer learn."""
+        self.requires_grad_(True)
+        return self
+
+    def freeze_before(self, block: str) -> tuple[nn.Module, nn.Module]:
+        """Let a block and everything after it learn; return what is before, and the rest with GAP and head.
+
+        The first takes pixels `(N, S, S, 3)` and gives what the second makes logits `(N, K)` of.
+
+        Raises:
+            RecipeError: the backbone cannot be cut there.
+        """
+        before, after = self.backbone.parts(block)
+        self.freeze_backbone()
+        after.requires_grad_(True)
+        return before, _Tail(after, self)
+
+
+class _Tail(nn.Module):
+    """The last blocks of a classifier, with GAP and head."""
+
+    def __init__(self, blocks: nn.Module, classifier: Classifier) -> None:
+        super().__init__()
+        self.blocks = blocks
+        self.head = classifier.head
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return self.head(self.blocks(maps).mean(dim=(2, 3)))  # type: ignore[no-any-return]
+
+    def train(self, mode: bool = True) -> Self:
+        """As its classifier."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
         return self
 
 

@@ -18,12 +18,15 @@ class FreezeAudit:
     trained_parameters: int  # numbers that were to learn
     trained_unchanged: int  # tensors among them that did not change: must be 0
     batch_norms: int  # layers
-    statistics_changed: int  # running means, variances and counters that moved: must be 0
+    statistics: int  # tensors: running means, variances and counters
+    statistics_changed: int  # of them: must be 0 in inference mode, all of them in training mode
+    batch_norm: str = "inference"  # the mode
 
     @property
     def passed(self) -> bool:
         """Tell whether exactly what was to learn has changed."""
-        return not (self.frozen_changed or self.trained_unchanged or self.statistics_changed)
+        moved = self.statistics if self.batch_norm == "training" else 0
+        return not (self.frozen_changed or self.trained_unchanged) and self.statistics_changed == moved
 
 
 def snapshot(classifier: "Classifier") -> "dict[str, Tensor]":
@@ -45,5 +48,7 @@ def audit_freeze(before: "dict[str, Tensor]", classifier: "Classifier") -> Freez
         trained_parameters=sum(before[name].numel() for name, learn in learns.items() if learn),
         trained_unchanged=sum(same[name] for name, learn in learns.items() if learn),
         batch_norms=sum(isinstance(module, _BatchNorm) for module in classifier.modules()),
+        statistics=len(statistics),
         statistics_changed=sum(not same[name] for name in statistics),
+        batch_norm=classifier.batch_norm,
     )

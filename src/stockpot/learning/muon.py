@@ -15,7 +15,7 @@ from torch import Tensor
 class Muon(torch.optim.Optimizer):
     """For filters `(O, I, H, W)`; a layer's norm is kept at the square root of O."""
 
-    def __init__(self, filters: Iterable[Any], lr: float = 0.1, momentum: float = 0.85) -> None:
+    def __init__(self, filters: Iterable[Any], lr: float = 0.24, momentum: float = 0.6) -> None:
         super().__init__(filters, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()

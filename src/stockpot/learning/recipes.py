@@ -7,10 +7,29 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stockpot.backbones.catalog import CATALOG, look_up
 from stockpot.errors import RecipeError
+from stockpot.learning.runs import find_model, kind_of
 from stockpot.model.model_file import is_model, read_model
 
 if TYPE_CHECKING:
     from stockpot.backbones.backbone import Backbone
+    from stockpot.learning.runs import Run
+
+MOST_VIEWS = 8
+_CHOICES = {
+    "head": ("new", "keep"),
+    "batch_norm": ("inference", "training"),
+    "resize": ("squash", "crop", "pad"),
+    "augment": ("none", "light", "strong"),
+    "keep": ("last", "best"),
+    "class_weights": ("none", "balanced"),
+}
+
+
+NAMES = {  # of a recipe on the command line: what it is
+    "from-scratch": "the small network from random weights",
+    "linear-probe": "a new head only",
+    "fine-tune": "all layers of a run, or its last blocks",
+}
 
 
 @dataclass(frozen=True)
@@ -18,24 +37,53 @@ class Recipe:
     """Every choice that defines a training."""
 
     backbone: "str | Backbone" = "xception"  # the pretrained feature extractor: a name, or one's own network
-    start: str = "imagenet"  # where its weights come from: a name or a file
+    start: str = "imagenet"  # where its weights come from: a name, a file, or "random"
+    head: Literal["new", "keep"] = "new"  # an untrained last layer, or that of the model in `start`
+    trainable: str = "head"  # what learns: "head", "all", or a block and everything after it
+    batch_norm: Literal["inference", "training"] = "inference"  # its running statistics: fixed, or learned
     image_size: int = 256  # pixels on each side of what the network receives
     resize: Literal["squash", "crop", "pad"] = "squash"  # photos that are not square
+    augment: Literal["none", "light", "strong"] = "none"  # how training photos are varied
+    views: int = (
+        4  # varied copies of a photo that are cached where blocks below the trainable ones are frozen
+    )
     epochs: int = 30  # passes over the training photos
+    keep: Literal["last", "best"] = (
+        "last"  # epoch that counts: the last, or that of the lowest validation loss
+    )
     batch_size: int = 32  # photos a step
     learning_rate: float = 1e-3  # at the first step; falls to zero along half a cosine
-    weight_decay: float = 1e-2  # AdamW's, decoupled
-    seed: int = 0  # of the new head and the order of photos
+    weight_decay: float = 1e-2  # AdamW's, decoupled; of filters and matrices
+    label_smoothing: float = 0.0  # share of the truth that is spread over all classes
+    class_weights: Literal["none", "balanced"] = "none"  # balanced: every class counts as much as any other
+    seed: int = 0  # of new weights, the order of photos, and how they are varied
 
     def __post_init__(self) -> None:
-        positive = ("image_size", "epochs", "batch_size", "learning_rate")
+        positive = ("image_size", "epochs", "batch_size", "learning_rate", "views")
         wrong = [f"{name} is {getattr(self, name)}" for name in positive if not getattr(self, name) > 0]
         if wrong:
             raise RecipeError(f"{' and '.join(wrong)}; expected more than 0.")
         if self.weight_decay < 0:
             raise RecipeError(f"weight_decay is {self.weight_decay}; expected 0 or more.")
-        if self.resize not in ("squash", "crop", "pad"):
-            raise RecipeError(f"resize is {self.resize!r}; expected squash, crop or pad.")
+        if not 0 <= self.label_smoothing < 1:
+            raise RecipeError(f"label_smoothing is {self.label_smoothing}; expected 0 to below 1.")
+        if self.views > MOST_VIEWS:
+            raise RecipeError(
+                f"views is {self.views}; expected at most {MOST_VIEWS}: each is a copy on disk."
+            )
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise RecipeError(f"{name} is {getattr(self, name)!r}; expected {_listed(choices)}.")
+        if self.batch_norm == "training" and self.trainable != "all":
+            raise RecipeError(
+                f"batch_norm is 'training' and trainable {self.trainable!r}: statistics of frozen layers must not "
+                f"move; choose trainable 'all' or batch_norm 'inference'."
+            )
+        if self.augment != "none" and self.trainable == "head":
+            raise RecipeError(
+                "augment is for layers that learn; the features of a frozen backbone are computed once: "
+                "choose augment 'none', or trainable 'all' or a block."
+            )
         if not isinstance(self.backbone, str):
             own = self.backbone.preprocessing
             if (self.image_size, self.resize) != (own.image_size, own.resize):
@@ -43,6 +91,42 @@ class Recipe:
                     f"{self.backbone.name} expects {own.image_size} pixels and {own.resize}, the recipe says "
                     f"{self.image_size} and {self.resize}: change its Preprocessing."
                 )
+
+    @property
+    def name(self) -> str:
+        """What the recipe is called: one of `NAMES`."""
+        return kind_of(self.start, self.trainable)
+
+    @property
+    def usual_name(self) -> str:
+        """Return what its run is called where no name is given."""
+        if self.name == "fine-tune":
+            return "tuned" if self.trainable == "all" else "tail"
+        if self.name == "linear-probe":
+            return "cifar" if self.backbone == "cifar" else "probe"
+        return "scratch"
+
+    @classmethod
+    def from_scratch(cls, backbone: "str | Backbone | None" = None, **changes: Any) -> "Recipe":
+        """Return the recipe that trains a network from random weights, with varied photos.
+
+        Args:
+            backbone: `"cifar"` by default, at 32 x 32 pixels.
+            changes: other fields.
+
+        Raises:
+            RecipeError: an unknown field, or a value that cannot be carried out.
+        """
+        usual = {
+            "start": "random",
+            "trainable": "all",
+            "batch_norm": "training",
+            "augment": "light",
+            "epochs": 60,
+            "learning_rate": 2e-3,
+            "weight_decay": 5e-2,
+        }
+        return cls._made(usual, backbone or "cifar", changes)
 
     @classmethod
     def linear_probe(cls, backbone: "str | Backbone | None" = None, **changes: Any) -> "Recipe":
@@ -56,30 +140,77 @@ class Recipe:
         Raises:
             RecipeError: an unknown field, or a value that cannot be carried out.
         """
+        return cls._made({}, backbone, changes)
+
+    @classmethod
+    def fine_tune(cls, start: "Run | Path | str", trainable: str = "all", **changes: Any) -> "Recipe":
+        """Return the recipe that goes on training a run with a tenth of its learning rate.
+
+        BatchNorm stays in inference mode: running means and variances are fixed, gamma and beta learn. Of the
+        epochs the one with the lowest validation loss is kept.
+
+        Args:
+            start: a run, its folder, or its model file.
+            trainable: `"all"`, or the first block that learns; those before it stay frozen.
+            changes: other fields.
+
+        Raises:
+            RecipeError: an unknown field, or a value that cannot be carried out.
+            ModelError: there is no such model, or it is damaged.
+        """
+        place = start if isinstance(start, Path | str) else start.model_path
+        model = read_model(find_model(Path(place)))
+        rate = float(model.recipe.get("learning_rate", cls.learning_rate))
+        usual = {
+            "start": str(model.path),
+            "head": "keep",
+            "trainable": trainable,
+            "augment": "light",
+            "epochs": 15,
+            "keep": "best",
+            "learning_rate": rate / 10,
+        }
+        return cls._made(usual, None, changes)
+
+    @classmethod
+    def _made(
+        cls, usual: dict[str, Any], backbone: "str | Backbone | None", changes: dict[str, Any]
+    ) -> "Recipe":
+        """Return a recipe of usual values, those of the backbone, and changes, later ones first."""
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(changes) - known):
             raise RecipeError(
                 f"A recipe has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}."
             )
         given = {name: value for name, value in changes.items() if value is not None}
-        return cls(**(_usual(backbone, given.get("start")) | given))
+        together = usual | given
+        return cls(**(_usual(backbone, together.get("start")) | together))
 
     @classmethod
-    def named(cls, name: str, **fields_: Any) -> "Recipe":
-        """Return the recipe of a name, `"linear-probe"`, with some fields changed.
+    def named(cls, name: str, **changes: Any) -> "Recipe":
+        """Return the recipe of a name, one of `NAMES`, with some fields changed; None leaves a field as usual.
 
         Raises:
             RecipeError: no such name or field, or a value that cannot be carried out.
+            ModelError: fine-tuning starts from a model that is not there.
         """
-        if name != "linear-probe":
-            raise RecipeError(f"There is no recipe {name!r}; choose one of: linear-probe.")
-        return cls.linear_probe(**fields_)
+        given = {field: value for field, value in changes.items() if value is not None}
+        if name == "from-scratch":
+            return cls.from_scratch(given.pop("backbone", None), **given)
+        if name == "linear-probe":
+            return cls.linear_probe(given.pop("backbone", None), **given)
+        if name == "fine-tune" and "start" in given:
+            return cls.fine_tune(given.pop("start"), given.pop("trainable", "all"), **given)
+        if name == "fine-tune":
+            raise RecipeError("fine-tune goes on from a run: give --start PROJECT/runs/probe.")
+        raise RecipeError(f"There is no recipe {name!r}; choose one of: {', '.join(NAMES)}.")
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as JSON holds it: a file of weights by its name and sha256, without its folder."""
         start, file = self.start, Path(self.start)
         if file.is_file():
-            start = f"{file.name} (sha256 {hashlib.sha256(file.read_bytes()).hexdigest()[:12]})"
+            of = f"run {file.absolute().parent.name}" if file.name == "model.safetensors" else file.name
+            start = f"{of} (sha256 {hashlib.sha256(file.read_bytes()).hexdigest()[:12]})"
         name = self.backbone if isinstance(self.backbone, str) else self.backbone.name
         return {field.name: getattr(self, field.name) for field in fields(self)} | {
             "backbone": name,
@@ -87,8 +218,12 @@ class Recipe:
         }
 
 
+def _listed(words: tuple[str, ...]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
 def _usual(backbone: "str | Backbone | None", start: str | None) -> dict[str, Any]:
-    """Return backbone, start and image size that belong together."""
+    """Return backbone, start, image size and resizing that belong together."""
     if backbone is not None and not isinstance(backbone, str):
         preprocessing = backbone.preprocessing
         return {

@@ -20,12 +20,14 @@ CHECKED_PHOTOS = 4  # go through the whole torch network when a run is saved
 
 @dataclass(frozen=True)
 class Epoch:
-    """Figures after one pass over the training photos, measured in inference mode on both sides."""
+    """Figures of one pass over the training photos."""
 
     number: int  # from 1
-    training_loss: float  # mean cross-entropy, nats
-    training_accuracy: float
-    validation_loss: float
+    training_loss: (
+        float  # mean cross-entropy, nats, while it learned: as photos were varied, before each step
+    )
+    training_accuracy: float  # likewise
+    validation_loss: float  # after the pass, in inference mode, of photos as they are
     validation_accuracy: float
     learning_rate: float  # of the epoch's last step
     seconds: float
@@ -53,12 +55,31 @@ class Run:
     evaluation: Evaluation  # on the validation photos
     audit: FreezeAudit
     checks: Checks
+    chosen_epoch: int  # whose weights the model has
+    interrupted: bool  # by Ctrl-C, before its last epoch
     seconds: dict[str, float] = field(default_factory=dict)  # by stage
+
+    @property
+    def kind(self) -> str:
+        """What its recipe is called."""
+        return kind_of(self.recipe["start"], self.recipe["trainable"])
+
+    @property
+    def chosen(self) -> bool:
+        """Tell whether the epoch was chosen by the loss on the very photos that the figures are of."""
+        return bool(self.recipe["keep"] == "best")
 
     @property
     def model_path(self) -> Path:
         """The run's model, one portable file."""
         return self.folder / "model.safetensors"
+
+
+def kind_of(start: str, trainable: str) -> str:
+    """Return what a recipe is called, by where its weights come from and what learns."""
+    if start == "random":
+        return "from-scratch"
+    return "linear-probe" if trainable == "head" else "fine-tune"
 
 
 def read_run(folder: Path) -> Run | None:
@@ -81,6 +102,8 @@ def _run(folder: Path, result: dict[str, Any]) -> Run:
         evaluation=from_json(result["validation"]),
         audit=FreezeAudit(**result["freeze_audit"]),
         checks=Checks(**result["checks"]),
+        chosen_epoch=result["chosen_epoch"],
+        interrupted=result["interrupted"],
         seconds=result["seconds"],
     )
 
@@ -112,8 +135,8 @@ def _is_readable(model: Path) -> bool:
     return True
 
 
-def run_folder(project: disk.Project, recipe: dict[str, Any], name: str | None) -> Path:
-    """Return the folder that a new run of a recipe goes to.
+def run_folder(project: disk.Project, recipe: dict[str, Any], usual: str, name: str | None) -> Path:
+    """Return the folder that a new run of a recipe goes to: `name`, else its usual name or that with a number.
 
     A run of the same recipe on an older split is replaced; one of another recipe never is.
 
@@ -129,7 +152,7 @@ def run_folder(project: disk.Project, recipe: dict[str, Any], name: str | None) 
                 f"A run {name!r} with another recipe exists: give another --name or delete {project.runs / name}."
             )
         return project.runs / name
-    names = ["probe", *(f"probe-{number}" for number in range(2, len(taken) + 2))]
+    names = [usual, *(f"{usual}-{number}" for number in range(2, len(taken) + 2))]
     return project.runs / next(name for name in names if taken.get(name, recipe) == recipe)
 
 

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import platform
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -45,6 +46,8 @@ class Trained:
     recipe: Recipe
     split: Split
     history: tuple[Epoch, ...]
+    chosen_epoch: int  # whose weights the classifier has
+    interrupted: bool
     logits: NDArray[np.float32]  # (N, K), of the validation photos
     evaluation: Evaluation
     audit: FreezeAudit
@@ -58,7 +61,7 @@ def save_run(folder: Path, project: disk.Project, trained: Trained, features: Fe
         folder: of the run.
         project: its project.
         trained: what is written.
-        features: of the training photos, then the validation photos.
+        features: of the validation photos.
 
     Raises:
         ModelError: the file that was written does not compute what was trained.
@@ -68,12 +71,15 @@ def save_run(folder: Path, project: disk.Project, trained: Trained, features: Fe
     sides = trained.split
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "evaluation.json").unlink(missing_ok=True)  # incomplete from here to the end
+    for name in ("cross_validation.json", "learning_curve.json"):  # of the run that was here
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "seeds", ignore_errors=True)
     _write_model(folder / "model.safetensors", trained, project.graphs)
     checks = _check(trained, read_model(folder / "model.safetensors"), features)
     disk.write_json(folder / "recipe.json", trained.recipe.to_json())
     lines = [json.dumps(asdict(epoch)) + "\n" for epoch in trained.history]
     disk.write_bytes(folder / "history.jsonl", "".join(lines).encode())
-    _write_predictions(folder / "predictions.csv", project, sides, trained.logits)
+    write_predictions(folder / "predictions.csv", project, sides, trained.logits)
     disk.write_json(folder / "environment.json", environment())
     seconds = trained.seconds | {"saving and checking": time.perf_counter() - started}
     result = {
@@ -82,6 +88,8 @@ def save_run(folder: Path, project: disk.Project, trained: Trained, features: Fe
         "validation": trained.evaluation.to_json(),
         "freeze_audit": asdict(trained.audit),
         "checks": asdict(checks),
+        "chosen_epoch": trained.chosen_epoch,
+        "interrupted": trained.interrupted,
         "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
     }
     disk.write_json(folder / "evaluation.json", result)
@@ -124,9 +132,8 @@ def _check(trained: Trained, model: ModelFile, features: Features) -> Checks:
     head.load_state_dict({"weight": torch.from_numpy(model.weight), "bias": torch.from_numpy(model.bias)})
     again = read_model_backbone(model, None if backbone.buildable else backbone)
     maps_again, computed_again = _forward(again, head, pixels)
-    first = len(sides.training)
     identity = max(
-        residual(activation_maps(features.maps(first + i), model.weight), model.bias, logits[i])
+        residual(activation_maps(features.maps(i), model.weight), model.bias, logits[i])
         for i in range(len(logits))
     )
     checks = Checks(
@@ -150,7 +157,8 @@ def _forward(backbone: Backbone, head: nn.Linear, pixels: Tensor) -> tuple[NDArr
     return maps.numpy(), head(maps.mean(dim=(2, 3))).numpy()
 
 
-def _write_predictions(path: Path, project: disk.Project, sides: Split, logits: NDArray[np.float32]) -> None:
+def write_predictions(path: Path, project: disk.Project, sides: Split, logits: NDArray[np.float32]) -> None:
+    """Write one row a validation photo: logits `(N, K)` as probabilities, beside the truth."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "sha256", "truth", "label", "probability", *sides.class_names])
@@ -164,7 +172,7 @@ def _write_predictions(path: Path, project: disk.Project, sides: Split, logits: 
 
 def environment() -> dict[str, object]:
     """Return what a run's bits depend on besides its recipe and photos."""
-    packages = ("stockpot", "torch", "onnxruntime", "numpy", "pillow")
+    packages = ("stockpot", "torch", "torchvision", "onnxruntime", "numpy", "pillow")
     return {
         "python": platform.python_version(),
         "system": platform.system(),

@@ -1,47 +1,64 @@
 """Training: a recipe and a project in, a run out.
 
-`N` photos, `C` channels, `K` classes.
+`N` photos, `S` input size, `K` classes.
 """
 
 import copy
-import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stockpot import project as disk
-from stockpot.backbones.backbone import Backbone, load_backbone
+from stockpot.backbones import cifar_resnet
+from stockpot.backbones.backbone import Backbone, load_backbone, read_model_backbone
 from stockpot.backbones.graph import ensure_graph
+from stockpot.errors import RecipeError
+from stockpot.learning.checkpoint import Checkpoint
 from stockpot.learning.classifier import Classifier
 from stockpot.learning.evaluation import evaluate_logits
-from stockpot.learning.features import cached_features
+from stockpot.learning.features import Features, cached_features
+from stockpot.learning.fitting import chosen_epoch, fit
 from stockpot.learning.freezing import audit_freeze, snapshot
+from stockpot.learning.inputs import Inputs, fixed, from_photos, from_views, read_pixels
+from stockpot.learning.prefixes import Variation, Views, cached_views
 from stockpot.learning.recipes import Recipe
-from stockpot.learning.runs import Epoch, Run, find_run, run_folder
+from stockpot.learning.runs import Run, find_run, run_folder
 from stockpot.learning.saving import Trained, save_run
+from stockpot.learning.seeds import has_seed, read_head, save_seed, seed_folder
+from stockpot.learning.stopping import stop_softly
 from stockpot.model.engine import load_engine
+from stockpot.model.model_file import read_model
 from stockpot.photos.photo import Photo
 from stockpot.photos.splits import Split, split
 from stockpot.progress import Progress, silent
 
 
 def train(
-    project: Path | str, recipe: Recipe | None = None, name: str | None = None, progress: Progress = silent
+    project: Path | str,
+    recipe: Recipe | None = None,
+    name: str | None = None,
+    progress: Progress = silent,
+    resume: bool = False,
+    seeds: int = 1,
 ) -> Run:
-    """Train a new head on the pooled features of a frozen backbone, and keep the run.
+    """Train a classifier by a recipe, and keep the run.
+
+    Killed or stopped before its end, the same call goes on after the last complete epoch. Ctrl-C ends the
+    training after the batch it is at, and the run is completed with the epochs that were finished.
 
     Args:
         project: a project folder; it is split first if it is not.
         recipe: what to do; `Recipe.linear_probe()` by default.
-        name: of the run's folder, `probe` by default. A completed run of this recipe on this split is
-            returned as it is.
+        name: of the run's folder; by default scratch, cifar, probe, tail or tuned, by the recipe. A completed
+            run of this recipe on this split is returned as it is.
         progress: told what is being done and how far it is.
+        resume: go on with a run that Ctrl-C has completed early.
+        seeds: how many seeds to train with, from the recipe's on; of those after the first only heads,
+            predictions and figures are kept.
 
     Returns:
         The run, complete on disk.
@@ -52,101 +69,207 @@ def train(
         WeightsError: the backbone's weights cannot be had.
         ModelError: what was saved is not what was trained.
         Busy, FolderError: the project cannot be written.
+        KeyboardInterrupt: stopped before the first epoch was complete.
     """
     recipe = recipe or Recipe.linear_probe()
     opened = disk.open_project(project)
     with opened.writing():
         sides = split(opened.folder, progress=progress)
-        if done := find_run(opened, recipe.to_json(), sides.fingerprint, name):
-            return done
-        folder = run_folder(opened, recipe.to_json(), name)
-        return _train(opened, recipe, sides, folder, progress)
+        run = find_run(opened, recipe.to_json(), sides.fingerprint, name)
+        if run is None or (resume and run.interrupted):
+            folder = run.folder if run else run_folder(opened, recipe.to_json(), recipe.usual_name, name)
+            run = _Training(opened, recipe, sides, folder, progress).run()
+        for seed in range(recipe.seed + 1, recipe.seed + seeds):
+            if run.interrupted:
+                break
+            if not has_seed(run, seed):
+                other = replace(recipe, seed=seed)
+                _Training(opened, other, sides, seed_folder(run.folder), progress).beside(run)
+    return run
 
 
-def _train(opened: disk.Project, recipe: Recipe, sides: Split, folder: Path, progress: Progress) -> Run:
-    started = time.perf_counter()
-    backbone = _find_backbone(recipe, progress)
-    graph = ensure_graph(opened.graphs, backbone.key, lambda: backbone, progress)
-    ready = time.perf_counter()
-    photos = (*sides.training, *sides.validation)
-    features = cached_features(
-        opened, photos, backbone.key, backbone.preprocessing, lambda: load_engine(graph), progress
-    )
-    extracted = time.perf_counter()
+@dataclass(frozen=True, eq=False)
+class _Learning:
+    """The part of a classifier that learns, and what it is fed with."""
 
-    classifier = Classifier(backbone, len(sides.class_names), recipe.seed).freeze_backbone().train()
-    before = snapshot(classifier)
-    truth = _truth(photos, sides.class_names)
-    n = len(sides.training)
-    x, y = torch.from_numpy(features.pooled), torch.from_numpy(truth)
-    history = []
-    for epoch in fit(classifier.head, (x[:n], y[:n]), (x[n:], y[n:]), recipe):
-        history.append(epoch)
-        progress("training the head", epoch.number, recipe.epochs)
-    learned = time.perf_counter()
-
-    with torch.no_grad():
-        logits = classifier.head(x[n:]).numpy()
-    trained = Trained(
-        classifier=classifier.eval(),
-        recipe=recipe,
-        split=sides,
-        history=tuple(history),
-        logits=logits,
-        evaluation=evaluate_logits(logits, truth[n:], sides.class_names),
-        audit=audit_freeze(before, classifier),
-        seconds={
-            "weights and graph": ready - started,
-            "features": extracted - ready,
-            "head": learned - extracted,
-        },
-    )
-    return save_run(folder, opened, trained, features)
+    module: nn.Module
+    training: Inputs
+    validation: Inputs
+    clean: Callable[[], None] = lambda: None  # called when all is saved
 
 
-def _find_backbone(recipe: Recipe, progress: Progress) -> Backbone:
-    if isinstance(recipe.backbone, str):
-        return load_backbone(recipe.backbone, recipe.start, recipe.image_size, recipe.resize, progress)
-    return copy.deepcopy(recipe.backbone).eval()  # freezing must not reach the user's own module
+@dataclass(frozen=True, eq=False)
+class _Training:
+    """One recipe on the photos of one project."""
+
+    opened: disk.Project
+    recipe: Recipe
+    sides: Split
+    folder: Path  # of the run, or of its other seeds
+    progress: Progress
+
+    def run(self) -> Run:
+        """Learn, and keep all of it as a run."""
+        trained, features, clean = self._learn()
+        run = save_run(self.folder, self.opened, trained, features)
+        if not run.interrupted:
+            clean()
+        return run
+
+    def beside(self, run: Run) -> None:
+        """Learn with another seed than a run's, and keep figures, predictions and head beside it.
+
+        Raises:
+            KeyboardInterrupt: stopped before the last epoch.
+        """
+        trained, _, clean = self._learn()
+        if trained.interrupted:
+            raise KeyboardInterrupt
+        save_seed(run, self.opened, trained)
+        clean()
+
+    def _learn(self) -> tuple[Trained, Features, Callable[[], None]]:
+        """Return what was trained, features of the validation photos, and what to call when it is saved."""
+        clock = _Clock()
+        classifier = self._classifier()
+        clock.lap("weights")
+        learning = self._learning(classifier)
+        clock.lap("preparing photos")
+        origin = {"recipe": self.recipe.to_json(), "split": self.sides.fingerprint}
+        checkpoint = Checkpoint(self.folder / f"checkpoint{self.recipe.seed or ''}.safetensors", origin)
+        before = snapshot(classifier)
+        with stop_softly() as stop:
+            history = fit(
+                learning.module,
+                learning.training,
+                learning.validation,
+                self.recipe,
+                None if self.recipe.trainable == "head" else checkpoint,
+                stop,
+                self.progress,
+            )
+            interrupted = stop() and len(history) < self.recipe.epochs
+        clock.lap("learning")
+        classifier.eval().to(memory_format=torch.contiguous_format)
+        audit = audit_freeze(before, classifier)
+        features = self._features(classifier.backbone, self.sides.validation)
+        with torch.no_grad():
+            logits = classifier.head(torch.from_numpy(features.pooled)).numpy()
+        clock.lap("evaluating")
+        truth = _labels(self.sides.validation, self.sides.class_names).numpy()
+        trained = Trained(
+            classifier=classifier,
+            recipe=self.recipe,
+            split=self.sides,
+            history=history,
+            chosen_epoch=chosen_epoch(history, self.recipe),
+            interrupted=interrupted,
+            logits=logits,
+            evaluation=evaluate_logits(logits, truth, self.sides.class_names),
+            audit=audit,
+            seconds=clock.seconds,
+        )
+
+        def clean() -> None:
+            checkpoint.delete()
+            learning.clean()
+
+        return trained, features, clean
+
+    def _classifier(self) -> Classifier:
+        """Return the classifier that training begins with."""
+        recipe, classes = self.recipe, self.sides.class_names
+        backbone = self._backbone()
+        classifier = Classifier(backbone, len(classes), recipe.seed, recipe.batch_norm)
+        if recipe.head == "keep":
+            model = read_model(Path(recipe.start))
+            if model.class_names != classes:
+                raise RecipeError(
+                    f"{recipe.start} knows the classes {', '.join(model.class_names)}; the photos have "
+                    f"{', '.join(classes)}: train a new head first, or choose head 'new'."
+                )
+            head = read_head(Path(recipe.start).parent, recipe.seed) or {
+                "weight": model.weight,
+                "bias": model.bias,
+            }
+            classifier.head.load_state_dict({part: torch.from_numpy(array) for part, array in head.items()})
+        return classifier.train()
+
+    def _backbone(self) -> Backbone:
+        recipe = self.recipe
+        if not isinstance(recipe.backbone, str):
+            return copy.deepcopy(recipe.backbone).eval()  # learning must not reach the user's own module
+        if recipe.head == "keep":
+            return read_model_backbone(read_model(Path(recipe.start)))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)  # of random weights
+            return load_backbone(
+                recipe.backbone, recipe.start, recipe.image_size, recipe.resize, self.progress
+            )
+
+    def _learning(self, classifier: Classifier) -> _Learning:
+        """Freeze what is not to learn; return what does, and what it is fed with."""
+        photos = (self.sides.training, self.sides.validation)
+        y, y_validation = (_labels(side, self.sides.class_names) for side in photos)
+        recipe, backbone = self.recipe, classifier.backbone
+        if recipe.trainable == "head":
+            classifier.freeze_backbone()
+            x = torch.from_numpy(self._features(backbone, photos[0] + photos[1]).pooled)
+            return _Learning(classifier.head, fixed(x[: len(y)], y), fixed(x[len(y) :], y_validation))
+        pixels, seen = (read_pixels(side, backbone.preprocessing, self.progress) for side in photos)
+        if recipe.trainable == "all":
+            classifier.unfreeze().to(memory_format=torch.channels_last)
+            if recipe.start == "random" and recipe.backbone == "cifar":
+                cifar_resnet.whiten(backbone.module, backbone.normalize(pixels))
+            return _Learning(classifier, from_photos(pixels, y, recipe), fixed(seen, y_validation))
+        before, tail = classifier.freeze_before(recipe.trainable)
+        views = self._views(backbone, before, photos[0], pixels, recipe.views)
+        plain = self._views(backbone, before, photos[1], seen, 1)
+
+        def clean() -> None:
+            views.delete()
+            plain.delete()
+
+        return _Learning(
+            tail, from_views(views, y, recipe.seed), from_views(plain, y_validation, recipe.seed), clean
+        )
+
+    def _features(self, backbone: Backbone, photos: Sequence[Photo]) -> Features:
+        graph = ensure_graph(self.opened.graphs, backbone.key, lambda: backbone, self.progress)
+        return cached_features(
+            self.opened,
+            photos,
+            backbone.key,
+            backbone.preprocessing,
+            lambda: load_engine(graph),
+            self.progress,
+        )
+
+    def _views(
+        self, backbone: Backbone, before: nn.Module, photos: Sequence[Photo], pixels: Tensor, count: int
+    ) -> Views:
+        key = f"{backbone.key}-before-{self.recipe.trainable}"
+        graph = ensure_graph(self.opened.graphs, key, lambda: backbone, self.progress, before)
+        variation = Variation(self.recipe.augment, count, self.recipe.seed)
+        return cached_views(
+            self.opened, photos, pixels, variation, key, lambda: load_engine(graph), self.progress
+        )
 
 
-def fit(
-    module: nn.Module, training: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], recipe: Recipe
-) -> Iterator[Epoch]:
-    """Train a module with AdamW and a learning rate that falls along half a cosine; yield every epoch.
+class _Clock:
+    """Seconds by stage."""
 
-    Args:
-        module: gives logits `(N, K)`; those of its parameters that require gradients learn.
-        training: inputs `(N, ...)` and labels `(N,)`.
-        validation: likewise; looked at after every epoch, never learned from.
-        recipe: epochs, batch size, learning rate, weight decay, and the seed of the order.
-    """
-    inputs, labels = training
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay)
-    steps = recipe.epochs * math.ceil(len(inputs) / recipe.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    order = torch.Generator().manual_seed(recipe.seed)
-    for number in range(1, recipe.epochs + 1):
-        started = time.perf_counter()
-        for batch in torch.split(torch.randperm(len(inputs), generator=order), recipe.batch_size):
-            lr = optimizer.param_groups[0]["lr"]
-            optimizer.zero_grad()
-            F.cross_entropy(module(inputs[batch]), labels[batch]).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-        seconds = time.perf_counter() - started
-        yield Epoch(number, *_figures(module, training), *_figures(module, validation), lr, seconds)
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = now - self.last
+        self.last = now
 
 
-@torch.no_grad()
-def _figures(module: nn.Module, data: tuple[Tensor, Tensor]) -> tuple[float, float]:
-    """Return mean cross-entropy and accuracy."""
-    logits = module(data[0])
-    loss = float(F.cross_entropy(logits, data[1]))
-    return loss, float((logits.argmax(dim=1) == data[1]).float().mean())
-
-
-def _truth(photos: Sequence[Photo], class_names: tuple[str, ...]) -> NDArray[np.int64]:
+def _labels(photos: Sequence[Photo], class_names: tuple[str, ...]) -> Tensor:
+    """Return classes `(N,)` as indices into `class_names`."""
     index = {name: k for k, name in enumerate(class_names)}
-    return np.array([index[photo.label] for photo in photos], dtype=np.int64)
+    return torch.tensor([index[photo.label] for photo in photos])

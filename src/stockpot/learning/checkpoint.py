@@ -1,0 +1,88 @@
+"""A checkpoint: all that a training needs to go on after an epoch, as one file without pickle."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from stockpot import project as disk
+from stockpot.errors import FolderError, RecipeError
+
+Optimizers = Sequence[torch.optim.Optimizer]
+
+
+class Checkpoint:
+    """A file that is replaced after every epoch, and says what it is a checkpoint of."""
+
+    def __init__(self, path: Path, origin: Mapping[str, Any]) -> None:
+        self.path = path
+        self.origin = dict(origin)  # must be the same for the file to be taken up again
+
+    def save(self, tensors: Mapping[str, Tensor], optimizers: Optimizers, state: Any) -> None:
+        """Replace the file.
+
+        Args:
+            tensors: what has been learned, by name.
+            optimizers: whose moments are kept.
+            state: anything that JSON holds.
+
+        Raises:
+            FolderError: the place cannot be written.
+        """
+        kept = {f"tensor.{name}": value.detach() for name, value in tensors.items()}
+        for number, optimizer in enumerate(optimizers):
+            for index, moments in optimizer.state_dict()["state"].items():
+                kept |= {f"optimizer.{number}.{index}.{name}": value for name, value in moments.items()}
+        text = {"origin": json.dumps(self.origin), "state": json.dumps(state)}
+        with disk.replacing(self.path) as temporary:
+            try:
+                save_file(
+                    {
+                        name: value.clone(memory_format=torch.contiguous_format)
+                        for name, value in kept.items()
+                    },
+                    temporary,
+                    text,
+                )
+            except SafetensorError as error:
+                raise FolderError(f"{self.path} cannot be written ({error}): free space.") from None
+
+    def read(self, optimizers: Optimizers) -> tuple[dict[str, Tensor], Any] | None:
+        """Return the tensors and the state, and fill the optimizers; None where there is no file.
+
+        Raises:
+            RecipeError: the file is damaged, or of something else.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                text = file.metadata()
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            origin, state = json.loads(text["origin"]), json.loads(text["state"])
+        except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
+            raise RecipeError(f"{self.path} is damaged ({error}): delete it to begin anew.") from None
+        if origin != json.loads(json.dumps(self.origin)):
+            raise RecipeError(
+                f"{self.path} is of another recipe or other photos: delete it, or give another name."
+            )
+        for number, optimizer in enumerate(optimizers):
+            moments: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in _below(f"optimizer.{number}.", tensors).items():
+                index, part = name.split(".")
+                moments.setdefault(int(index), {})[part] = tensor
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+        return _below("tensor.", tensors), state
+
+    def delete(self) -> None:
+        """Delete the file, if it is there."""
+        self.path.unlink(missing_ok=True)
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,225 @@
+"""Runs side by side: all on the same validation photos, each tested against the one it builds on.
+
+`N` photos.
+"""
+
+import csv
+import math
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from stockpot import project as disk
+from stockpot.errors import ProjectError
+from stockpot.learning.resampling import LearningCurve, Resampled, cross_validate, learning_curve
+from stockpot.learning.runs import Run, read_runs
+from stockpot.learning.seeds import read_seeds
+from stockpot.photos.splits import Split, look_at_split
+from stockpot.progress import Progress, silent
+
+_LINE = "{:<10} {:>9} {:>16} {:>6} {:>8} {:>11}  {}"
+ORDER = ("from-scratch", "linear-probe", "fine-tune")  # of recipes; CIFAR's probe stands before ImageNet's
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Two runs on the same photos. McNemar, "Note on the sampling error ...", Psychometrika 12, 1947."""
+
+    against: str  # name of the other run
+    gained: int  # n01: photos that the other got wrong and this one right
+    lost: int  # n10: the reverse
+    p: float  # exact, two-sided
+    smallest: float  # difference of accuracies that these many photos could show at p < .05
+
+    @property
+    def significant(self) -> bool:
+        """Tell whether chance alone would do this less often than once in twenty times."""
+        return self.p < 0.05
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run in the comparison."""
+
+    name: str
+    recipe: str  # one of `recipes.NAMES`
+    backbone: str
+    trainable: str
+    n: int
+    accuracy: float
+    interval: tuple[float, float]  # 95 %, Wilson
+    loss: float
+    seconds: float
+    trained_parameters: int
+    chosen: bool  # its epoch, by the loss on these very photos
+    interrupted: bool
+    mcnemar: McNemar | None  # against the run it started from, else the row before
+    seeds: Resampled | None  # accuracies with other seeds, where some were trained
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All runs of a project on its present validation photos."""
+
+    rows: tuple[Row, ...]
+    majority: tuple[str, float]  # the most frequent training class, and the accuracy of always saying it
+    stale: tuple[str, ...]  # runs on photos that have changed since
+    probe: str  # name of the run that the two below belong to, or nothing
+    folds: Resampled | None  # 5-fold cross-validation of the probe
+    curve: LearningCurve | None  # would more photos help?
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return the rows as JSON holds them."""
+        return [asdict(row) for row in self.rows]
+
+    def __str__(self) -> str:
+        """Return the comparison as a table in plain text."""
+        lines = [_LINE.format("run", "accuracy", "95 % interval", "loss", "seconds", "learned", "against")]
+        for row in self.rows:
+            low, high = row.interval
+            figures = (f"{row.loss:.3f}", f"{row.seconds:.0f}", f"{row.trained_parameters:,}")
+            accuracy = f"{row.accuracy:.1%}{'*' if row.chosen else ' '}"
+            lines.append(
+                _LINE.format(row.name, accuracy, f"{low:.1%} to {high:.1%}", *figures, describe(row.mcnemar))
+            )
+        name, accuracy = self.majority[0], f"{self.majority[1]:.1%} "
+        lines.append(_LINE.format("majority", accuracy, "", "", "", "", f"always says {name}"))
+        return "\n".join([*lines, *self.remarks])
+
+    @property
+    def remarks(self) -> list[str]:
+        """What must be said beside the table, a sentence each."""
+        lines = []
+        if any(row.chosen for row in self.rows):
+            lines.append("* its epoch was chosen on these very photos, which flatters the figure a little")
+        lines += [
+            f"{row.name} was stopped early; train --resume goes on" for row in self.rows if row.interrupted
+        ]
+        lines += [
+            f"{row.name}: {row.seeds.count} seeds, accuracy {row.seeds}" for row in self.rows if row.seeds
+        ]
+        if self.folds:
+            lines.append(f"{self.probe}: {self.folds.count}-fold cross-validation, accuracy {self.folds}")
+        if self.curve:
+            lines.append(f"{self.probe}: {self.curve}")
+        return lines + [
+            f"{name} is stale: the photos have changed since; train it again" for name in self.stale
+        ]
+
+
+def compare(project: Path | str, progress: Progress = silent) -> Comparison:
+    """Return all runs of a project side by side, on the same validation photos.
+
+    Cross-validation and learning curve of the best linear probe are computed once, on cached features.
+
+    Raises:
+        ProjectError: no project, or no run on its present photos.
+        PhotoError: photos that no classifier can be made of.
+        Busy, FolderError: the project cannot be written.
+    """
+    opened = disk.open_project(project)
+    split = look_at_split(opened.folder, progress)
+    runs = read_runs(opened)
+    current = sorted((run for run in runs if run.split_fingerprint == split.fingerprint), key=_place)
+    if not current:
+        raise ProjectError(
+            f"{opened.folder} has no run on its present photos: stockpot study {opened.folder}"
+        )
+    probes = [run for run in current if run.recipe["trainable"] == "head"]
+    best = min(probes, key=lambda run: run.evaluation.loss, default=None)
+    return Comparison(
+        rows=tuple(_row(run, _before(run, current)) for run in current),
+        majority=_majority(split),
+        stale=tuple(run.name for run in runs if run not in current),
+        probe=best.name if best else "",
+        folds=cross_validate(opened, best, split, progress) if best else None,
+        curve=learning_curve(opened, best, split, progress) if best else None,
+    )
+
+
+def exact_mcnemar(against: str, before: dict[str, bool], now: dict[str, bool]) -> McNemar:
+    """Return the exact test of two runs.
+
+    Args:
+        against: name of the first.
+        before: by photo, whether the first was right.
+        now: likewise of the second, of the same photos.
+    """
+    from scipy.stats import binomtest
+
+    gained = sum(now[photo] and not before[photo] for photo in now)
+    lost = sum(before[photo] and not now[photo] for photo in now)
+    p = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    return McNemar(against, gained, lost, p, _smallest(gained + lost) / len(now))
+
+
+def _smallest(discordant: int) -> int:
+    """Return the least surplus of gained over lost photos that has p < .05 among so many discordant ones.
+
+    With fewer than six no surplus has; then six, all one way, is the least.
+    """
+    from scipy.stats import binomtest
+
+    total = max(discordant, 6)
+    for lost in range(total // 2, -1, -1):
+        if binomtest(lost, total).pvalue < 0.05:
+            return total - 2 * lost
+    return total
+
+
+def _row(run: Run, before: Run | None) -> Row:
+    evaluation = run.evaluation
+    return Row(
+        name=run.name,
+        recipe=run.kind,
+        backbone=run.recipe["backbone"],
+        trainable=run.recipe["trainable"],
+        n=evaluation.n,
+        accuracy=evaluation.accuracy,
+        interval=evaluation.interval,
+        loss=evaluation.loss,
+        seconds=sum(run.seconds.values()),
+        trained_parameters=run.audit.trained_parameters,
+        chosen=run.chosen,
+        interrupted=run.interrupted,
+        mcnemar=exact_mcnemar(before.name, read_right(before), read_right(run)) if before else None,
+        seeds=read_seeds(run),
+    )
+
+
+def read_right(run: Run) -> dict[str, bool]:
+    """Return by sha256 of every validation photo whether a run classified it correctly."""
+    with (run.folder / "predictions.csv").open(
+        newline="", encoding="utf-8", errors="surrogateescape"
+    ) as file:
+        return {row["sha256"]: row["label"] == row["truth"] for row in csv.DictReader(file)}
+
+
+def _before(run: Run, runs: list[Run]) -> Run | None:
+    """Return the run that another is tested against: the one it started from, else the one before it."""
+    for other in runs:
+        if str(run.recipe["start"]).startswith(f"run {other.name} "):
+            return other
+    place = runs.index(run)
+    return runs[place - 1] if place else None
+
+
+def _place(run: Run) -> tuple[int, bool, bool, str]:
+    imagenet = run.recipe["backbone"] != "cifar"
+    return ORDER.index(run.kind), imagenet, run.recipe["trainable"] == "all", run.name
+
+
+def _majority(split: Split) -> tuple[str, float]:
+    ((name, _),) = Counter(photo.label for photo in split.training).most_common(1)
+    return name, sum(photo.label == name for photo in split.validation) / len(split.validation)
+
+
+def describe(test: McNemar | None) -> str:
+    """Say in words what a test found."""
+    if test is None:
+        return ""
+    found = f"p {test.p:.3f}" if test.p >= 0.001 else f"p {test.p:.0e}"
+    least = math.ceil(1000 * test.smallest) / 10
+    verdict = "" if test.significant else f"; not significant, {least:.1f} points would be"
+    return f"{test.against}: +{test.gained} -{test.lost}, {found}{verdict}"

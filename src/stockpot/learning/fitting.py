@@ -1,0 +1,189 @@
+"""The training loop: inputs, labels and a recipe in, a module that has learned and the figures of its epochs out.
+
+`n` photos of a batch, `N` of a side, `K` classes.
+"""
+
+import math
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stockpot.learning.augmentation import seed_of
+from stockpot.learning.checkpoint import Checkpoint
+from stockpot.learning.inputs import Inputs
+from stockpot.learning.recipes import Recipe
+from stockpot.learning.runs import Epoch
+from stockpot.progress import Progress, silent
+
+EVALUATED = 64  # photos that go through a module at once where no gradient is needed
+
+
+def fit(
+    module: nn.Module,
+    training: Inputs,
+    validation: Inputs,
+    recipe: Recipe,
+    checkpoint: Checkpoint | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    progress: Progress = silent,
+) -> tuple[Epoch, ...]:
+    """Train a module with AdamW and a learning rate that falls along half a cosine.
+
+    Afterwards the module is what it was after the epoch that the recipe keeps. Order and variation of every
+    epoch follow from the recipe's seed and the epoch's number alone, so that a training that goes on from a
+    checkpoint ends with the same bits as an undisturbed one.
+
+    Args:
+        module: gives logits `(n, K)`; those of its parameters that require gradients learn.
+        training: what it learns from.
+        validation: looked at after every epoch, never learned from.
+        recipe: epochs, batch size, learning rate, weight decay, label smoothing, class weights, what to keep.
+        checkpoint: where every epoch is kept, and taken up again if it is there.
+        stop: asked after every batch; the epoch that it ends does not count.
+        progress: told how many batches of all epochs are done.
+
+    Returns:
+        Figures of every complete epoch.
+
+    Raises:
+        KeyboardInterrupt: stopped before the first epoch was complete.
+    """
+    optimizer = _optimizer(module, recipe)
+    weights = _class_weights(training.labels, recipe)
+    history, kept = _take_up(module, optimizer, checkpoint)
+    steps = math.ceil(len(training.labels) / recipe.batch_size)
+    for number in range(len(history) + 1, recipe.epochs + 1):
+        started = time.perf_counter()
+        module.train()
+        order = torch.Generator().manual_seed(seed_of(recipe.seed, number))
+        loss = correct = 0.0
+        for step, rows in enumerate(
+            torch.split(torch.randperm(len(training.labels), generator=order), recipe.batch_size)
+        ):
+            lr = _falling(recipe.learning_rate, (number - 1) * steps + step, recipe.epochs * steps)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            torch.manual_seed(seed_of(recipe.seed, number, step))  # of dropout, where there is some
+            batch_loss, right = _learn(module, training, rows, number, weights, recipe.label_smoothing)
+            optimizer.step()
+            loss += batch_loss
+            correct += right
+            progress("training", (number - 1) * steps + step + 1, recipe.epochs * steps)
+            if stop():
+                break
+        if stop():
+            break
+        n = len(training.labels)
+        figures = measure(module, validation)
+        history.append(Epoch(number, loss / n, correct / n, *figures, lr, time.perf_counter() - started))
+        if recipe.keep == "last" or chosen_epoch(history, recipe) == number:
+            kept = _learned(module)
+        if checkpoint:
+            _save(checkpoint, module, kept, optimizer, history)
+    if not history:
+        raise KeyboardInterrupt
+    module.load_state_dict(kept, strict=False)
+    module.eval()
+    return tuple(history)
+
+
+def chosen_epoch(history: list[Epoch] | tuple[Epoch, ...], recipe: Recipe) -> int:
+    """Return the number of the epoch that a recipe keeps."""
+    if recipe.keep == "last":
+        return history[-1].number
+    return min(history, key=lambda epoch: epoch.validation_loss).number
+
+
+@torch.no_grad()
+def measure(module: nn.Module, inputs: Inputs) -> tuple[float, float]:
+    """Return mean cross-entropy and accuracy of photos as they are, in inference mode."""
+    module.eval()
+    every = torch.arange(len(inputs.labels))
+    logits = torch.cat([module(inputs.take(rows, 0)) for rows in torch.split(every, EVALUATED)])
+    right = (logits.argmax(dim=1) == inputs.labels).float().mean()
+    return float(F.cross_entropy(logits, inputs.labels)), float(right)
+
+
+def _learn(
+    module: nn.Module, training: Inputs, rows: Tensor, epoch: int, weights: Tensor, smoothing: float
+) -> tuple[float, int]:
+    """Add up the gradients of a batch; return the sum of its losses, and how many it got right.
+
+    A batch that is too large for the memory goes through in pieces. In inference mode the sum of their
+    gradients is that of the whole.
+    """
+    labels = training.labels[rows]
+    share = weights[labels] / weights[labels].sum()
+    module.zero_grad()
+    loss, right = 0.0, 0
+    pieces = training.at_once or len(rows)
+    for part, parts_share in zip(torch.split(rows, pieces), torch.split(share, pieces), strict=True):
+        truth = training.labels[part]
+        logits = module(training.take(part, epoch))
+        losses = F.cross_entropy(logits, truth, label_smoothing=smoothing, reduction="none")
+        (losses @ parts_share).backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            loss += float(F.cross_entropy(logits, truth, reduction="sum"))
+            right += int((logits.argmax(dim=1) == truth).sum())
+    return loss, right
+
+
+def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return AdamW; biases, gamma and beta do not decay."""
+    learns = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in learns if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in learns if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, recipe.learning_rate)
+
+
+def _class_weights(labels: Tensor, recipe: Recipe) -> Tensor:
+    """Return the weight of each class `(K,)`: equal, or inversely to how many photos it has."""
+    counts = torch.bincount(labels).float()
+    return (
+        counts.sum() / counts.clamp(min=1) if recipe.class_weights == "balanced" else torch.ones_like(counts)
+    )
+
+
+def _falling(highest: float, step: int, steps: int) -> float:
+    return highest * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+def _learned(module: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of all that may differ from one epoch to the next."""
+    learns = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    buffers = {name for name, _ in module.named_buffers()}
+    state = module.state_dict()
+    return {name: state[name].detach().clone() for name in state if name in learns | buffers}
+
+
+def _take_up(
+    module: nn.Module, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint | None
+) -> tuple[list[Epoch], dict[str, Tensor]]:
+    """Return the epochs that a checkpoint has, and what is kept of them; the module goes on from there."""
+    found = checkpoint.read([optimizer]) if checkpoint else None
+    if found is None:
+        return [], {}
+    tensors, history = found
+    now, kept = (
+        {name.split(".", 1)[1]: t for name, t in tensors.items() if name.startswith(side)}
+        for side in ("now.", "kept.")
+    )
+    module.load_state_dict(now, strict=False)
+    return [Epoch(**epoch) for epoch in history], kept
+
+
+def _save(
+    checkpoint: Checkpoint,
+    module: nn.Module,
+    kept: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    history: list[Epoch],
+) -> None:
+    tensors = {f"now.{name}": tensor for name, tensor in _learned(module).items()}
+    tensors |= {f"kept.{name}": tensor for name, tensor in kept.items()}
+    checkpoint.save(tensors, [optimizer], [vars(epoch) for epoch in history])

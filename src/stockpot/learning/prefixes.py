@@ -1,0 +1,113 @@
+"""What the frozen blocks below the learning ones make of every photo, computed once: a few varied views of each.
+
+Views are made before the frozen blocks, because a mirrored map is not the map of the mirrored photo (maps of
+even size are padded on one side). One file of float16, deleted when its run is complete. `N` photos, `V` views,
+`S` input size, `C` channels, `h`, `w` cells.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stockpot import project as disk
+from stockpot.errors import FolderError
+from stockpot.learning.augmentation import seed_of, varied
+from stockpot.model.engine import BATCH_SIZE, Engine
+from stockpot.photos.photo import Photo
+from stockpot.progress import Progress, silent
+
+COUNTED = 32 * BATCH_SIZE  # views after which the file is made to last
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Maps of some photos before the first block that learns."""
+
+    maps: NDArray[np.float16]  # (N, V, C, h, w), on disk
+    folder: Path
+
+    def delete(self) -> None:
+        """Delete the file; it can be computed again."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How the views of a photo differ; they depend on this and on the photo's bytes alone."""
+
+    kind: str  # as `varied` takes it
+    count: int  # V, views of a photo; the first is the photo as it is
+    seed: int
+
+    def view(self, photo: Photo, pixels: Tensor, number: int) -> Tensor:
+        """Return view `number` of a photo `(S, S, 3)`, uint8."""
+        seed = seed_of(self.seed, int(photo.sha256[:12], 16), number)
+        return varied(pixels, self.kind if number else "none", seed)
+
+
+def cached_views(
+    project: disk.Project,
+    photos: Sequence[Photo],
+    pixels: Tensor,
+    variation: Variation,
+    key: str,
+    engine: Callable[[], Engine],
+    progress: Progress = silent,
+) -> Views:
+    """Return maps of varied views of photos; what an interrupted call has computed is not computed again.
+
+    Args:
+        project: whose cache is used.
+        photos: N of them.
+        pixels: `(N, S, S, 3)`, uint8: the same photos as the network receives them.
+        variation: how views differ, and how many there are.
+        key: of the frozen blocks and the preprocessing.
+        engine: of the frozen blocks; called only if something has to be computed.
+        progress: told after every batch.
+
+    Raises:
+        FolderError: the cache cannot be written.
+    """
+    identity = [key, *astuple(variation), [photo.sha256 for photo in photos]]
+    folder = project.prefixes / hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
+    written = disk.read_lines(folder / "done.jsonl")
+    done = written[-1]["views"] if written else 0
+    total = len(photos) * variation.count
+    numbers = [divmod(number, variation.count) for number in range(done, total)]
+    stream = (variation.view(photos[i], pixels[i], view) for i, view in numbers)
+    if done < total:
+        _compute(folder, done, total, stream, engine(), progress)
+    shape = disk.read_lines(folder / "done.jsonl")[-1]["shape"]
+    maps = np.memmap(folder / "views.f16", np.float16, "r", shape=(len(photos), variation.count, *shape))
+    return Views(maps, folder)
+
+
+def _compute(
+    folder: Path, done: int, total: int, stream: Iterator[Tensor], engine: Engine, progress: Progress
+) -> None:
+    """Append the maps of the views that are not there; a line in `done.jsonl` makes them count."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "views.f16").open("rb+" if done else "wb") as file:
+            while batch := list(islice(stream, BATCH_SIZE)):
+                maps = engine.run(torch.stack(batch).numpy())[1].astype(np.float16)
+                file.seek(done * maps[0].nbytes)
+                file.write(maps.tobytes())
+                done += len(batch)
+                if done == total or done % COUNTED == 0:
+                    file.flush()
+                    os.fsync(file.fileno())
+                    disk.append_lines(folder / "done.jsonl", [{"views": done, "shape": maps.shape[1:]}])
+                progress("computing frozen blocks", done, total)
+    except OSError as error:
+        raise FolderError(f"{folder} cannot be written ({error.strerror}): free space or rights.") from None

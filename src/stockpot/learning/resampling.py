@@ -1,0 +1,187 @@
+"""What one split cannot tell: cross-validation, and whether more photos would help. On cached features.
+
+`N` photos, `C` channels, `K` classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockpot import project as disk
+from stockpot.learning.features import cached_features
+from stockpot.learning.models import model_engine
+from stockpot.learning.runs import Run
+from stockpot.model.model_file import read_model
+from stockpot.photos.photo import Photo
+from stockpot.photos.splits import Split
+from stockpot.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from stockpot.learning.recipes import Recipe
+
+FOLDS = 5
+SHARES = (0.1, 0.2, 0.4, 0.8, 1.0)  # of the training photos
+DRAWS = 4  # of photos at each share below 1
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Accuracies of the same recipe under different draws."""
+
+    accuracies: tuple[float, ...]
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.accuracies)
+
+    @property
+    def mean(self) -> float:
+        """Their mean."""
+        return float(np.mean(self.accuracies))
+
+    @property
+    def deviation(self) -> float:
+        """Their standard deviation, with n - 1."""
+        return float(np.std(self.accuracies, ddof=1)) if self.count > 1 else 0.0
+
+    def __str__(self) -> str:
+        """Return mean and standard deviation in words."""
+        return f"{self.mean:.1%} (standard deviation {self.deviation:.1%})"
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """Accuracy on the validation photos with fewer training photos."""
+
+    photos: tuple[int, ...]  # training photos
+    accuracies: tuple[tuple[float, ...], ...]  # of every draw
+    n: int  # validation photos
+
+    @property
+    def means(self) -> tuple[float, ...]:
+        """Mean accuracy at each number of photos."""
+        return tuple(float(np.mean(draws)) for draws in self.accuracies)
+
+    @property
+    def gain(self) -> float:
+        """Accuracy with all photos minus that with 40 % of them."""
+        return self.means[-1] - self.means[-3]
+
+    @property
+    def margin(self) -> float:
+        """Half the width of a 95 % interval of an accuracy on so many validation photos."""
+        share = self.means[-1]
+        return float(1.96 * np.sqrt(share * (1 - share) / self.n))
+
+    def __str__(self) -> str:
+        """Answer whether more photos would help."""
+        points = ", ".join(f"{n}: {mean:.1%}" for n, mean in zip(self.photos, self.means, strict=True))
+        answer = (
+            "likely" if self.gain > 0.01 else "not much" if self.gain > -0.01 else "not by what is seen here"
+        )
+        return f"would more photos help? {answer}: {points} (by training photos)"
+
+
+def cross_validate(project: disk.Project, run: Run, split: Split, progress: Progress = silent) -> Resampled:
+    """Return the accuracies of a linear probe on five parts of all photos, each held out once.
+
+    Near duplicates stay in one part. Computed once a run.
+    """
+    kept = run.folder / "cross_validation.json"
+    if value := disk.read_json(kept):
+        return Resampled(tuple(value["accuracies"]))
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    photos = split.training + split.validation
+    x, y = _features(project, run, photos, progress)
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=run.recipe["seed"])
+    parts = list(folds.split(x, y, [photo.group for photo in photos]))
+    accuracies = []
+    for done, (learned, held) in enumerate(parts, 1):
+        accuracies.append(_accuracy(run, x, y, learned, held))
+        progress("cross-validating", done, FOLDS)
+    found = Resampled(tuple(accuracies))
+    disk.write_json(kept, asdict(found))
+    return found
+
+
+def learning_curve(
+    project: disk.Project, run: Run, split: Split, progress: Progress = silent
+) -> LearningCurve:
+    """Return the accuracy of a linear probe with a part of the training photos. Computed once a run.
+
+    Each class is thinned alike, but keeps at least one photo.
+    """
+    kept = run.folder / "learning_curve.json"
+    if value := disk.read_json(kept):
+        return LearningCurve(tuple(value["photos"]), tuple(map(tuple, value["accuracies"])), value["n"])
+    x, y = _features(project, run, split.training + split.validation, progress)
+    n = len(split.training)
+    held = np.arange(n, len(y))
+    chance = np.random.default_rng(run.recipe["seed"])
+    counts, accuracies = [], []
+    for done, share in enumerate(SHARES, 1):
+        drawn = [_thinned(y[:n], share, chance) for _ in range(DRAWS if share < 1 else 1)]
+        counts.append(len(drawn[0]))
+        accuracies.append(tuple(_accuracy(run, x, y, rows, held) for rows in drawn))
+        progress("learning from fewer photos", done, len(SHARES))
+    found = LearningCurve(tuple(counts), tuple(accuracies), len(held))
+    disk.write_json(kept, asdict(found))
+    return found
+
+
+def _thinned(labels: NDArray[np.integer], share: float, chance: np.random.Generator) -> NDArray[np.integer]:
+    """Return rows of a share of every class."""
+    rows = [np.flatnonzero(labels == k) for k in np.unique(labels)]
+    return np.concatenate(
+        [chance.permutation(members)[: max(1, round(share * len(members)))] for members in rows]
+    )
+
+
+def _features(
+    project: disk.Project, run: Run, photos: Sequence[Photo], progress: Progress
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return features `(N, C)` and labels `(N,)`."""
+    model = read_model(run.model_path)
+    features = cached_features(
+        project, photos, model.key, model.preprocessing, lambda: model_engine(model, progress), progress
+    )
+    labels = np.array([model.class_names.index(photo.label) for photo in photos])
+    return features.pooled, labels
+
+
+def _accuracy(
+    run: Run, x: NDArray[np.float32], y: NDArray[np.int64], learned: NDArray[Any], held: NDArray[Any]
+) -> float:
+    """Train a head on some rows as the run's recipe says, and return its accuracy on others."""
+    import torch
+
+    from stockpot.learning.classifier import new_head
+    from stockpot.learning.fitting import fit
+    from stockpot.learning.inputs import fixed
+
+    head = new_head(x.shape[1], int(y.max()) + 1, run.recipe["seed"])
+    training, validation = (
+        fixed(torch.from_numpy(x[rows]), torch.from_numpy(y[rows])) for rows in (learned, held)
+    )
+    return fit(head, training, validation, _recipe(run))[-1].validation_accuracy
+
+
+def _recipe(run: Run) -> "Recipe":
+    """Return what the training of a head needs of a run's recipe."""
+    from stockpot.learning.recipes import Recipe
+
+    names = (
+        "epochs",
+        "batch_size",
+        "learning_rate",
+        "weight_decay",
+        "label_smoothing",
+        "class_weights",
+        "seed",
+    )
+    return Recipe(**{name: run.recipe[name] for name in names})

@@ -1,0 +1,50 @@
+"""The same recipe with other seeds, beside its run: only figures, predictions and heads are kept."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from stockpot import project as disk
+from stockpot.learning.resampling import Resampled
+from stockpot.learning.runs import Run
+
+if TYPE_CHECKING:
+    from stockpot.learning.saving import Trained
+
+
+def seed_folder(run: Path) -> Path:
+    """Return where the other seeds of a run are kept."""
+    return run / "seeds"
+
+
+def read_seeds(run: Run) -> Resampled | None:
+    """Return the accuracies of a run and of its other seeds; None where there are none."""
+    files = sorted(seed_folder(run.folder).glob("*.json"))
+    others = [float(disk.read_json(file)["accuracy"]) for file in files]
+    return Resampled((run.evaluation.accuracy, *others)) if others else None
+
+
+def save_seed(run: Run, project: disk.Project, trained: "Trained") -> None:
+    """Keep what another seed came to; its figures, written last, make it complete."""
+    from stockpot.learning.saving import write_predictions
+
+    place = seed_folder(run.folder) / str(trained.recipe.seed)
+    write_predictions(place.with_suffix(".csv"), project, trained.split, trained.logits)
+    head = trained.classifier.head
+    with disk.replacing(place.with_suffix(".safetensors")) as temporary:
+        save_file({name: tensor.numpy() for name, tensor in head.state_dict().items()}, temporary)
+    disk.write_json(place.with_suffix(".json"), trained.evaluation.to_json())
+
+
+def has_seed(run: Run, seed: int) -> bool:
+    """Tell whether a seed is complete."""
+    return (seed_folder(run.folder) / f"{seed}.json").exists()
+
+
+def read_head(run: Path, seed: int) -> dict[str, NDArray[np.float32]] | None:
+    """Return the head `weight` `(K, C)` and `bias` `(K,)` of another seed, where a run's folder has it."""
+    file = seed_folder(run) / f"{seed}.safetensors"
+    return load_file(file) if file.exists() else None
