@@ -51,7 +51,7 @@ def class_folders(tmp_path: Path, make_photo: Callable[..., Path]) -> Path:
 @pytest.fixture(scope="session")
 def solar(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """Solar cells, Xception with its ImageNet weights, a trained head, a report. Read only."""
-    return demo(tmp_path_factory.mktemp("solar") / "solar-cells", per_class=12)
+    return demo(tmp_path_factory.mktemp("solar") / "solar-cells", per_class=12, recipes=["probe"])
 
 
 @pytest.fixture(scope="session")

@@ -16,14 +16,14 @@ def test_a_second_study_trains_nothing_and_needs_no_torch(solar, tmp_path):
     shutil.copytree(solar.project, copy)
     code = (
         "import sys, json; from stockpot.studies import study\n"
-        "result = study(sys.argv[1])\n"
+        "result = study(sys.argv[1], recipes=['probe'])\n"
         "heavy = {'torch', 'timm', 'sklearn', 'onnxruntime'} & set(sys.modules)\n"
         "print(json.dumps([result.trained, sorted(heavy)]))"
     )
     answer = subprocess.run(
         [sys.executable, "-c", code, str(copy)], capture_output=True, text=True, check=True
     )
-    assert json.loads(answer.stdout) == [False, []]
+    assert json.loads(answer.stdout) == [[], []]
     assert (copy / "runs" / "probe" / "model.safetensors").exists()
 
 
@@ -32,7 +32,7 @@ def test_a_changed_project_is_made_true_again(solar, tmp_path):
     copy = tmp_path / "solar"
     shutil.copytree(solar.project, copy)
     (copy / solar.split.training[0].path.relative_to(solar.project)).unlink()
-    result = study(copy)
+    result = study(copy, recipes=["probe"])
     assert result.trained
     assert result.run.name == "probe"
     assert result.run.split_fingerprint == result.split.fingerprint != solar.split.fingerprint
@@ -51,7 +51,7 @@ def test_the_least_is_done_again(solar, tmp_path):
     gone = copy / solar.split.validation[0].path.relative_to(solar.project)
     away = shutil.move(gone, tmp_path / "away.png")
     (copy / "photos" / "polycrystalline defective").rename(copy / "photos" / "broken")
-    result = study(copy, progress=count)
+    result = study(copy, recipes=["probe"], progress=count)
     assert result.trained and computed == []
     assert "broken" in result.split.class_names
     predictions = (result.run.folder / "predictions.csv").read_text()
@@ -59,7 +59,7 @@ def test_the_least_is_done_again(solar, tmp_path):
     assert gone.name not in result.report.read_text()
     fresh = Image.open(away).convert("RGB").rotate(90)
     fresh.save(copy / "photos" / "broken" / "new.png")
-    again = study(copy, progress=count)
+    again = study(copy, recipes=["probe"], progress=count)
     assert again.trained and computed == [1]
 
 

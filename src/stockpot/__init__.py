@@ -9,8 +9,9 @@ The house, in the order in which data flows::
     model/        a finished model, without torch: model_file · engine · prediction · activation_maps · overlay
     backbones/    catalog · backbone · xception · cifar_resnet · timm_models · keras_files · weight_files ·
                   downloads · weights · graph
-    learning/     recipes · classifier · freezing · features · evaluation · training · saving · runs · models ·
-                  predictions · status · pretraining · muon
+    learning/     recipes · classifier · freezing · starting · features · augmentation · prefixes · inputs ·
+                  fitting · checkpoint · stopping · training · forecast · evaluation · saving · seeds · runs ·
+                  resampling · comparison · models · predictions · status · pretraining · muon
     explanation/  explanation · selection
     reporting/    report · charts · readings · texts, templates, vendor
     studies.py    the whole lab as one function
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
     from stockpot.errors import StockpotError as StockpotError
     from stockpot.explanation.explanation import Explanation as Explanation
     from stockpot.explanation.explanation import explain as explain
+    from stockpot.learning.comparison import Comparison as Comparison
+    from stockpot.learning.comparison import compare as compare
     from stockpot.learning.evaluation import Evaluation as Evaluation
+    from stockpot.learning.forecast import forecast as forecast
     from stockpot.learning.models import evaluate as evaluate
     from stockpot.learning.models import load_model as load_model
     from stockpot.learning.models import predict as predict
@@ -54,6 +58,7 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "Backbone": "backbones.backbone",
+    "Comparison": "learning.comparison",
     "Evaluation": "learning.evaluation",
     "Explanation": "explanation.explanation",
     "Photo": "photos.photo",
@@ -65,9 +70,11 @@ _ROOMS = {
     "Split": "photos.splits",
     "StockpotError": "errors",
     "clean": "project",
+    "compare": "learning.comparison",
     "demo": "studies",
     "evaluate": "learning.models",
     "explain": "explanation.explanation",
+    "forecast": "learning.forecast",
     "load_backbone": "backbones.backbone",
     "load_model": "learning.models",
     "look_at_status": "learning.status",

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ import typer
 
 from stockpot import __version__
 from stockpot.display import show_progress
-from stockpot.errors import StockpotError
+from stockpot.errors import StockpotError, WrongUse
 from stockpot.photos.photo import describe_refused, short_name
 
 
@@ -90,10 +91,21 @@ def start(
         logging.getLogger("stockpot").setLevel(logging.INFO)
 
 
+Recipes = Annotated[
+    str | None,
+    typer.Option(
+        help="Some of scratch,cifar,probe,tail,tuned.", show_default="all but tuned; without a budget all"
+    ),
+]
+TimeBudget = Annotated[str, typer.Option(help="For training: 45s, 10m, 2h, or none.")]
+
+
 @app.command()
 def demo(
     project: Annotated[Path, typer.Argument(help="Folder of the project to make.")] = Path("solar-cells"),
     per_class: Annotated[int, typer.Option(help="Photos of each of the four classes.")] = 100,
+    recipes: Recipes = None,
+    time_budget: TimeBudget = "10m",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -103,7 +115,8 @@ def demo(
     """
     from stockpot.studies import demo as run_demo
 
-    _report_study(run_demo(project, per_class, show_progress(quiet)), as_json)
+    chosen, seconds = _names(recipes), _seconds(time_budget)
+    _report_study(run_demo(project, per_class, chosen, seconds, show_progress(quiet)), as_json)
 
 
 @app.command()
@@ -112,16 +125,32 @@ def study(
     photos: Annotated[
         Path | None, typer.Option(help="Folder with one folder of photos a class, copied into the project.")
     ] = None,
+    recipes: Recipes = None,
+    time_budget: TimeBudget = "10m",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Split, train, explain and write the report; what is done already is not done again.
+    """Split, train by all recipes, compare, explain and report; what is done already is not done again.
 
     Example: stockpot study food --photos ~/pictures/food
     """
     from stockpot.studies import study as run_study
 
-    _report_study(run_study(project, photos, progress=show_progress(quiet)), as_json)
+    chosen, seconds = _names(recipes), _seconds(time_budget)
+    _report_study(run_study(project, photos, chosen, seconds, show_progress(quiet)), as_json)
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _seconds(text: str) -> float | None:
+    """Return a time budget in seconds, or None for none."""
+    if text == "none":
+        return None
+    if match := re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text):
+        return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+    raise WrongUse(f"{text!r} is no time; expected for instance 45s, 10m, 2h or none.")
 
 
 @app.command()
@@ -231,7 +260,9 @@ def train(
         int | None, typer.Option(help="Of new weights, order and variation.", show_default="0")
     ] = None,
     seeds: Annotated[int, typer.Option(help="How many seeds to train with; the first is kept whole.")] = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that Ctrl-C ended early.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that Ctrl-C ended early.")
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -239,6 +270,7 @@ def train(
 
     Example: stockpot train food --recipe linear-probe --backbone xception --name probe
     """
+    from stockpot.learning.forecast import forecast
     from stockpot.learning.recipes import Recipe
     from stockpot.learning.training import train as run_train
 
@@ -262,7 +294,10 @@ def train(
         class_weights=class_weights,
         seed=seed,
     )
-    run = run_train(project, chosen, name, show_progress(quiet), resume, seeds)
+    progress = show_progress(quiet)
+    if not quiet and (expected := forecast(project, chosen, progress)).seconds:
+        _say(f"{expected} here")
+    run = run_train(project, chosen, name, progress, resume, seeds)
     if as_json:
         state = {"chosen_epoch": run.chosen_epoch, "interrupted": run.interrupted}
         _print_json({"name": run.name, **run.evaluation.to_json(), **state, "seconds": run.seconds})
@@ -541,16 +576,24 @@ def _report_study(study: Any, as_json: bool) -> None:
     value = {
         "run": study.run.name,
         "trained": study.trained,
+        "left_out": dict(study.left_out),
+        "runs": study.comparison.to_json(),
         "report": str(study.report),
         **study.run.evaluation.to_json(),
     }
     if as_json:
         _print_json(value)
     else:
-        state = "" if study.trained else " (nothing to train: unchanged since the last time)"
-        typer.echo(f"{study.run.name}: {_figures(study.run.evaluation)}{state}")
+        typer.echo(study.comparison)
+        if not study.trained:
+            typer.echo("nothing to train: unchanged since the last time")
         typer.echo(study.report)
     _name_refused(study.split)
+    for name, reason in study.left_out:
+        _say(f"left out {name}: {reason}")
+    if study.interrupted:
+        _say("stopped early, next: the same command goes on")
+        raise typer.Exit(130)
     _say(f"done, next: open {study.report} in a browser, or stockpot predict {study.project} PHOTO...")
 
 

@@ -27,6 +27,9 @@ class _Lines:
         self.last = 0.0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        if total == 0:
+            typer.echo(stage, err=True)
+            return
         now = time.perf_counter()
         start, done_before = self.started.setdefault(stage, (now, done))
         if done == total:
@@ -49,6 +52,9 @@ class _Bars:
         self.stage = ""
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        if total == 0:
+            self.console.print(stage, markup=False, highlight=False)
+            return
         if stage != self.stage:
             self._open(stage, done, total)
         self.bars.update(self.task, completed=done, total=total)

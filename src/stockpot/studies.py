@@ -1,16 +1,30 @@
 """The whole lab as one function that can be stopped and called again."""
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from stockpot import project as disk
+from stockpot.backbones.catalog import look_up
+from stockpot.errors import WeightsError, WrongUse
+from stockpot.learning.comparison import Comparison, compare
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import Run, find_run
 from stockpot.photos.intake import bring_in
 from stockpot.photos.samples import bring_in_samples
 from stockpot.photos.splits import Split, split
-from stockpot.progress import Progress, silent
+from stockpot.progress import Progress, in_words, remark, silent
 from stockpot.reporting.report import write_report
+
+RECIPES = (
+    "scratch",
+    "cifar",
+    "probe",
+    "tail",
+    "tuned",
+)  # in the order of the lab; the last two go on from probe
+BUDGET_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -19,64 +33,164 @@ class Study:
 
     project: Path
     split: Split
-    run: Run
-    trained: bool  # False where a completed run of the same recipe and photos was there
+    runs: tuple[Run, ...]  # in the order of `RECIPES`
+    trained: tuple[str, ...]  # those that were not there, complete, before
+    left_out: tuple[tuple[str, str], ...]  # recipe and reason
+    comparison: Comparison
     report: Path
+
+    @property
+    def run(self) -> Run:
+        """The run with the lowest validation loss."""
+        return min(self.runs, key=lambda run: run.evaluation.loss)
+
+    @property
+    def interrupted(self) -> bool:
+        """Tell whether Ctrl-C ended one of the runs early."""
+        return any(run.interrupted for run in self.runs)
 
 
 def study(
     project: Path | str,
     photos: Path | str | None = None,
-    recipe: Recipe | None = None,
+    recipes: Sequence[str] | None = None,
+    time_budget: float | None = BUDGET_SECONDS,
     progress: Progress = silent,
 ) -> Study:
-    """Bring photos in, split them, train, explain, and write the report.
+    """Bring photos in, split them, train by all recipes, compare, explain, and write the report.
 
     Whatever is there already and still true is not done again: a second call on an unchanged project trains
-    nothing.
+    nothing. Before each recipe its time here is forecast; the probe is always trained, others only where they
+    fit into what is left of the budget.
 
     Args:
         project: a project folder; made if `photos` are given and it is not there.
         photos: a folder with one folder of photos a class. They are copied; the folder is never written to.
-        recipe: how to train; `Recipe.linear_probe()` by default.
+        recipes: some of `"scratch"`, `"cifar"`, `"probe"`, `"tail"` (the last blocks of the probe are
+            fine-tuned) and `"tuned"` (all its layers). By default all but `"tuned"`, which is hours of work
+            without a GPU, and all without a budget.
+        time_budget: seconds for training, or None.
         progress: told what is being done and how far it is.
 
     Raises:
         ProjectError, PhotoError: no project, or photos that no classifier can be made of.
+        WrongUse: there is no such recipe.
         WeightsError: the backbone's weights cannot be had.
         Busy, FolderError: the project cannot be written.
     """
+    chosen = _chosen(recipes, time_budget)
     if photos is not None:
         bring_in(project, photos, progress)
-    return _study(disk.open_project(project), recipe or Recipe.linear_probe(), progress)
+    return _study(disk.open_project(project), chosen, time_budget, progress)
 
 
-def demo(project: Path | str = "solar-cells", per_class: int = 100, progress: Progress = silent) -> Study:
+def demo(
+    project: Path | str = "solar-cells",
+    per_class: int = 100,
+    recipes: Sequence[str] | None = None,
+    time_budget: float | None = BUDGET_SECONDS,
+    progress: Progress = silent,
+) -> Study:
     """Run the whole lab on photographs of solar cells that come with the extra `demo`.
 
     Args:
         project: a new folder, or one that an earlier demo made.
         per_class: photos of each of the four classes.
+        recipes: as `study` takes them.
+        time_budget: likewise.
         progress: told what is being done and how far it is.
 
     Raises:
         PhotoError: the extra is not installed.
-        WrongUse: `per_class` is out of range, or the project holds other photos.
+        WrongUse: `per_class` is out of range, the project holds other photos, or there is no such recipe.
         WeightsError: the backbone's weights cannot be had.
         Busy, FolderError: the project cannot be written.
     """
+    chosen = _chosen(recipes, time_budget)
     bring_in_samples(project, per_class, progress)
-    return _study(disk.open_project(project), Recipe.linear_probe(), progress)
+    return _study(disk.open_project(project), chosen, time_budget, progress)
 
 
-def _study(opened: disk.Project, recipe: Recipe, progress: Progress) -> Study:
+def _chosen(recipes: Sequence[str] | None, time_budget: float | None) -> tuple[str, ...]:
+    if recipes is None:
+        return RECIPES if time_budget is None else RECIPES[:-1]
+    if unknown := sorted(set(recipes) - set(RECIPES)):
+        raise WrongUse(f"There is no recipe {unknown[0]!r} in a study; choose some of: {', '.join(RECIPES)}.")
+    if not recipes:
+        raise WrongUse(f"No recipe was given; choose some of: {', '.join(RECIPES)}.")
+    return tuple(name for name in RECIPES if name in recipes)
+
+
+def _study(
+    opened: disk.Project, chosen: tuple[str, ...], time_budget: float | None, progress: Progress
+) -> Study:
+    runs: dict[str, Run] = {}
+    trained: list[str] = []
+    left_out: list[tuple[str, str]] = []
     with opened.writing():
         sides = split(opened.folder, progress=progress)
-        run = find_run(opened, recipe.to_json(), sides.fingerprint)
-        trained = run is None
-        if run is None:
-            from stockpot.learning.training import train
+        spent = 0.0
+        for name in _with_probe(chosen):
+            recipe, why = _recipe(name, runs), ""
+            run = find_run(opened, recipe.to_json(), sides.fingerprint)
+            if run is None or run.interrupted:
+                left = None if time_budget is None or name == "probe" else time_budget - spent
+                started = time.perf_counter()
+                try:
+                    run, why = _train(opened, name, recipe, left, progress)
+                except WeightsError as error:
+                    if name == "probe":
+                        raise
+                    run, why = None, str(error)
+                spent += time.perf_counter() - started
+                trained += [name] if run else []
+            if run is None:
+                left_out.append((name, why))
+                remark(progress, f"{name} left out: {why}")
+                continue
+            runs[name] = run
+            if run.interrupted:
+                break
+        comparison = compare(opened.folder, progress)
+        kept = tuple(runs.values())
+        report = write_report(opened.folder, progress=progress)
+    return Study(opened.folder, sides, kept, tuple(trained), tuple(left_out), comparison, report)
 
-            run = train(opened.folder, recipe, progress=progress)
-        report = write_report(opened.folder, run.name, progress)
-    return Study(opened.folder, sides, run, trained, report)
+
+def _with_probe(chosen: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the recipes, with the probe where something goes on from it."""
+    needed = {*chosen, "probe"} if {"tail", "tuned"} & set(chosen) else set(chosen)
+    return tuple(name for name in RECIPES if name in needed)
+
+
+def _recipe(name: str, runs: dict[str, Run]) -> Recipe:
+    if name == "scratch":
+        return Recipe.from_scratch()
+    if name == "cifar":
+        return Recipe.linear_probe("cifar")
+    if name == "probe":
+        return Recipe.linear_probe()
+    probe = runs["probe"]
+    return Recipe.fine_tune(probe, "all" if name == "tuned" else look_up(probe.recipe["backbone"]).tail)
+
+
+def _train(
+    opened: disk.Project, name: str, recipe: Recipe, left: float | None, progress: Progress
+) -> tuple[Run | None, str]:
+    """Train if the forecast fits into the seconds left; return the run, or None and why there is none."""
+    from stockpot.learning.forecast import forecast
+    from stockpot.learning.training import train
+
+    expected = forecast(opened.folder, recipe, progress)
+    if left is not None and expected.seconds > left:
+        return None, (
+            f"{expected} here, and {in_words(max(0.0, left))} of the time are left: "
+            f"stockpot study {opened.folder} --time-budget {_minutes(expected.seconds)}m"
+        )
+    remark(progress, f"{name}: {expected}")
+    return train(opened.folder, recipe, progress=progress, resume=True), ""
+
+
+def _minutes(seconds: float) -> int:
+    """Return a budget that such a forecast surely fits into."""
+    return int(seconds * 1.3 // 60) + 1

@@ -13,12 +13,13 @@ class Entry:
     start: str  # name of its own pretrained weights
     image_size: int  # pixels on each side that these were trained with, or that are usual
     smallest: int  # pixels that its layers need
+    tail: str = ""  # first of the last blocks, which a quick fine-tuning lets learn; none: unknown
 
 
 CATALOG = {
-    "xception": Entry("imagenet", 256, 71),
-    "efficientnet_lite0": Entry("imagenet", 256, 32),
-    "cifar": Entry("cifar10", 32, 8),
+    "xception": Entry("imagenet", 256, 71, "block12"),
+    "efficientnet_lite0": Entry("imagenet", 256, 32, "blocks.5"),
+    "cifar": Entry("cifar10", 32, 8, "block3"),
 }
 
 

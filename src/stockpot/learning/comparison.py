@@ -85,7 +85,8 @@ class Comparison:
             )
         name, accuracy = self.majority[0], f"{self.majority[1]:.1%} "
         lines.append(_LINE.format("majority", accuracy, "", "", "", "", f"always says {name}"))
-        return "\n".join([*lines, *self.remarks])
+        more = [f"{self.probe}: {self.curve}"] if self.curve else []
+        return "\n".join([*lines, *self.remarks, *more])
 
     @property
     def remarks(self) -> list[str]:
@@ -101,8 +102,6 @@ class Comparison:
         ]
         if self.folds:
             lines.append(f"{self.probe}: {self.folds.count}-fold cross-validation, accuracy {self.folds}")
-        if self.curve:
-            lines.append(f"{self.probe}: {self.curve}")
         return lines + [
             f"{name} is stale: the photos have changed since; train it again" for name in self.stale
         ]
@@ -199,7 +198,7 @@ def read_right(run: Run) -> dict[str, bool]:
 def _before(run: Run, runs: list[Run]) -> Run | None:
     """Return the run that another is tested against: the one it started from, else the one before it."""
     for other in runs:
-        if str(run.recipe["start"]).startswith(f"run {other.name} "):
+        if run.started_from == other.name:
             return other
     place = runs.index(run)
     return runs[place - 1] if place else None

@@ -69,6 +69,12 @@ def cached_features(
     return cache.read([photo.sha256 for photo in photos])
 
 
+def missing_features(project: disk.Project, photos: Sequence[Photo], key: str) -> int:
+    """Return how many photos a backbone's cache does not have."""
+    known = set(_Cache(project.features / key).order)
+    return sum(photo.sha256 not in known for photo in photos)
+
+
 class _Cache:
     """The files of one backbone."""
 

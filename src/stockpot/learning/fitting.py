@@ -18,6 +18,7 @@ from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import Epoch
 from stockpot.progress import Progress, silent
 
+SAVED_SECONDS = 10.0  # between checkpoints: all that a kill can cost where epochs are shorter
 EVALUATED = 64  # photos that go through a module at once where no gradient is needed
 
 
@@ -41,7 +42,7 @@ def fit(
         training: what it learns from.
         validation: looked at after every epoch, never learned from.
         recipe: epochs, batch size, learning rate, weight decay, label smoothing, class weights, what to keep.
-        checkpoint: where every epoch is kept, and taken up again if it is there.
+        checkpoint: where epochs are kept, at most one in `SAVED_SECONDS`, and taken up again if it is there.
         stop: asked after every batch; the epoch that it ends does not count.
         progress: told how many batches of all epochs are done.
 
@@ -54,6 +55,7 @@ def fit(
     optimizer = _optimizer(module, recipe)
     weights = _class_weights(training.labels, recipe)
     history, kept = _take_up(module, optimizer, checkpoint)
+    saved = -SAVED_SECONDS  # when: the first epoch is saved at once
     steps = math.ceil(len(training.labels) / recipe.batch_size)
     for number in range(len(history) + 1, recipe.epochs + 1):
         started = time.perf_counter()
@@ -81,8 +83,9 @@ def fit(
         history.append(Epoch(number, loss / n, correct / n, *figures, lr, time.perf_counter() - started))
         if recipe.keep == "last" or chosen_epoch(history, recipe) == number:
             kept = _learned(module)
-        if checkpoint:
+        if checkpoint and time.perf_counter() - saved > SAVED_SECONDS:
             _save(checkpoint, module, kept, optimizer, history)
+            saved = time.perf_counter()
     if not history:
         raise KeyboardInterrupt
     module.load_state_dict(kept, strict=False)
@@ -170,11 +173,11 @@ def _take_up(
         return [], {}
     tensors, history = found
     now, kept = (
-        {name.split(".", 1)[1]: t for name, t in tensors.items() if name.startswith(side)}
+        {name.removeprefix(side): tensor for name, tensor in tensors.items() if name.startswith(side)}
         for side in ("now.", "kept.")
     )
     module.load_state_dict(now, strict=False)
-    return [Epoch(**epoch) for epoch in history], kept
+    return [Epoch(**epoch) for epoch in history], kept or now
 
 
 def _save(
@@ -184,6 +187,8 @@ def _save(
     optimizer: torch.optim.Optimizer,
     history: list[Epoch],
 ) -> None:
-    tensors = {f"now.{name}": tensor for name, tensor in _learned(module).items()}
-    tensors |= {f"kept.{name}": tensor for name, tensor in kept.items()}
+    now = _learned(module)
+    tensors = {f"now.{name}": tensor for name, tensor in now.items()}
+    if not all(tensor.equal(kept[name]) for name, tensor in now.items()):
+        tensors |= {f"kept.{name}": tensor for name, tensor in kept.items()}
     checkpoint.save(tensors, [optimizer], [vars(epoch) for epoch in history])

@@ -5,7 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,13 @@ class LearningCurve:
         return self.means[-1] - self.means[-3]
 
     @property
+    def answer(self) -> Literal["likely", "unclear", "little"]:
+        """Tell whether more photos would help, as far as so many validation photos can tell."""
+        if self.gain > self.margin:
+            return "likely"
+        return "unclear" if self.gain > 0.01 else "little"
+
+    @property
     def margin(self) -> float:
         """Half the width of a 95 % interval of an accuracy on so many validation photos."""
         share = self.means[-1]
@@ -80,10 +87,12 @@ class LearningCurve:
     def __str__(self) -> str:
         """Answer whether more photos would help."""
         points = ", ".join(f"{n}: {mean:.1%}" for n, mean in zip(self.photos, self.means, strict=True))
-        answer = (
-            "likely" if self.gain > 0.01 else "not much" if self.gain > -0.01 else "not by what is seen here"
-        )
-        return f"would more photos help? {answer}: {points} (by training photos)"
+        words = {
+            "likely": "likely",
+            "unclear": "it cannot be told from so few validation photos",
+            "little": "not much",
+        }
+        return f"would more photos help? {words[self.answer]}: {points} (by training photos)"
 
 
 def cross_validate(project: disk.Project, run: Run, split: Split, progress: Progress = silent) -> Resampled:

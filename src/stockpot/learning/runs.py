@@ -55,9 +55,16 @@ class Run:
     evaluation: Evaluation  # on the validation photos
     audit: FreezeAudit
     checks: Checks
+    maps: tuple[int, int, int]  # C, h, w of its feature maps
     chosen_epoch: int  # whose weights the model has
     interrupted: bool  # by Ctrl-C, before its last epoch
     seconds: dict[str, float] = field(default_factory=dict)  # by stage
+
+    @property
+    def started_from(self) -> str:
+        """Name of the run that it went on from, or nothing."""
+        found = re.fullmatch(r"run (.+) \(sha256 \w+\)", str(self.recipe["start"]))
+        return found[1] if found else ""
 
     @property
     def kind(self) -> str:
@@ -102,6 +109,7 @@ def _run(folder: Path, result: dict[str, Any]) -> Run:
         evaluation=from_json(result["validation"]),
         audit=FreezeAudit(**result["freeze_audit"]),
         checks=Checks(**result["checks"]),
+        maps=tuple(result["maps"]),
         chosen_epoch=result["chosen_epoch"],
         interrupted=result["interrupted"],
         seconds=result["seconds"],

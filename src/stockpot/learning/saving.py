@@ -88,6 +88,7 @@ def save_run(folder: Path, project: disk.Project, trained: Trained, features: Fe
         "validation": trained.evaluation.to_json(),
         "freeze_audit": asdict(trained.audit),
         "checks": asdict(checks),
+        "maps": features.all_maps.shape[1:],
         "chosen_epoch": trained.chosen_epoch,
         "interrupted": trained.interrupted,
         "seconds": {stage: round(value, 2) for stage, value in seconds.items()},

@@ -3,7 +3,6 @@
 `N` photos, `S` input size, `K` classes.
 """
 
-import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +13,8 @@ from torch import Tensor, nn
 
 from stockpot import project as disk
 from stockpot.backbones import cifar_resnet
-from stockpot.backbones.backbone import Backbone, load_backbone, read_model_backbone
+from stockpot.backbones.backbone import Backbone
 from stockpot.backbones.graph import ensure_graph
-from stockpot.errors import RecipeError
 from stockpot.learning.checkpoint import Checkpoint
 from stockpot.learning.classifier import Classifier
 from stockpot.learning.evaluation import evaluate_logits
@@ -28,10 +26,10 @@ from stockpot.learning.prefixes import Variation, Views, cached_views
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import Run, find_run, run_folder
 from stockpot.learning.saving import Trained, save_run
-from stockpot.learning.seeds import has_seed, read_head, save_seed, seed_folder
+from stockpot.learning.seeds import has_seed, save_seed, seed_folder
+from stockpot.learning.starting import start_classifier
 from stockpot.learning.stopping import stop_softly
 from stockpot.model.engine import load_engine
-from stockpot.model.model_file import read_model
 from stockpot.photos.photo import Photo
 from stockpot.photos.splits import Split, split
 from stockpot.progress import Progress, silent
@@ -131,7 +129,7 @@ class _Training:
     def _learn(self) -> tuple[Trained, Features, Callable[[], None]]:
         """Return what was trained, features of the validation photos, and what to call when it is saved."""
         clock = _Clock()
-        classifier = self._classifier()
+        classifier = start_classifier(self.recipe, self.sides.class_names, self.progress)
         clock.lap("weights")
         learning = self._learning(classifier)
         clock.lap("preparing photos")
@@ -175,37 +173,6 @@ class _Training:
             learning.clean()
 
         return trained, features, clean
-
-    def _classifier(self) -> Classifier:
-        """Return the classifier that training begins with."""
-        recipe, classes = self.recipe, self.sides.class_names
-        backbone = self._backbone()
-        classifier = Classifier(backbone, len(classes), recipe.seed, recipe.batch_norm)
-        if recipe.head == "keep":
-            model = read_model(Path(recipe.start))
-            if model.class_names != classes:
-                raise RecipeError(
-                    f"{recipe.start} knows the classes {', '.join(model.class_names)}; the photos have "
-                    f"{', '.join(classes)}: train a new head first, or choose head 'new'."
-                )
-            head = read_head(Path(recipe.start).parent, recipe.seed) or {
-                "weight": model.weight,
-                "bias": model.bias,
-            }
-            classifier.head.load_state_dict({part: torch.from_numpy(array) for part, array in head.items()})
-        return classifier.train()
-
-    def _backbone(self) -> Backbone:
-        recipe = self.recipe
-        if not isinstance(recipe.backbone, str):
-            return copy.deepcopy(recipe.backbone).eval()  # learning must not reach the user's own module
-        if recipe.head == "keep":
-            return read_model_backbone(read_model(Path(recipe.start)))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.seed)  # of random weights
-            return load_backbone(
-                recipe.backbone, recipe.start, recipe.image_size, recipe.resize, self.progress
-            )
 
     def _learning(self, classifier: Classifier) -> _Learning:
         """Freeze what is not to learn; return what does, and what it is fed with."""

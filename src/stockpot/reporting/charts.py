@@ -3,12 +3,17 @@
 from typing import Any
 
 from stockpot.learning.evaluation import Evaluation
+from stockpot.learning.resampling import LearningCurve
 from stockpot.learning.runs import Epoch
 
 Spec = dict[str, Any]
 
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # names the format; never fetched
 _SIDES = {"training": "#5e3c99", "validation": "#e66101"}
+_RULE = {
+    "mark": {"type": "rule", "strokeDash": [4, 4], "color": "#888"},
+    "encoding": {"x": {"field": "at", "type": "quantitative"}},
+}
 _CONFIG = {
     "font": "system-ui, sans-serif",
     "axis": {"labelFontSize": 12, "titleFontSize": 12, "gridColor": "#e8e8e8"},
@@ -17,7 +22,13 @@ _CONFIG = {
 }
 
 
-def learning_curves(history: tuple[Epoch, ...], quantity: str, title: str, side_title: str) -> Spec:
+def learning_curves(
+    history: tuple[Epoch, ...],
+    quantity: str,
+    title: str,
+    side_title: str,
+    before: tuple[Epoch, ...] = (),
+) -> Spec:
     """Return training and validation figures per epoch.
 
     Args:
@@ -25,19 +36,58 @@ def learning_curves(history: tuple[Epoch, ...], quantity: str, title: str, side_
         quantity: `"loss"` or `"accuracy"`.
         title: of the vertical axis.
         side_title: of the legend.
+        before: epochs of the run that it went on from, drawn to the left of a line.
     """
     rows = [
-        {"epoch": epoch.number, "side": side, "value": getattr(epoch, f"{side}_{quantity}")}
-        for epoch in history
+        {"epoch": number, "side": side, "value": getattr(epoch, f"{side}_{quantity}")}
+        for number, epoch in enumerate(before + history, 1)
         for side in _SIDES
     ]
-    axis = {"format": ".0%"} if quantity == "accuracy" else {}
+    curves = _curves(quantity, title, side_title)
+    start = {"data": {"values": [{"at": len(before) + 0.5}]}, **_RULE}
     return {
         "$schema": _SCHEMA,
         "config": _CONFIG,
         "width": "container",
         "height": 230,
         "data": {"values": rows},
+        **({"layer": [start, curves]} if before else curves),
+    }
+
+
+def photos_curve(curve: LearningCurve, photos_title: str, accuracy_title: str) -> Spec:
+    """Return accuracy on the validation photos by the number of training photos: each draw, and the means."""
+    rows = [
+        {"photos": photos, "accuracy": accuracy}
+        for photos, draws in zip(curve.photos, curve.accuracies, strict=True)
+        for accuracy in draws
+    ]
+    y: Spec = {
+        "type": "quantitative",
+        "title": accuracy_title,
+        "axis": {"format": ".0%"},
+        "scale": {"zero": False},
+    }
+    color = _SIDES["validation"]
+    mean = {"field": "accuracy", "aggregate": "mean"}
+    return {
+        "$schema": _SCHEMA,
+        "config": _CONFIG,
+        "width": "container",
+        "height": 230,
+        "data": {"values": rows},
+        "encoding": {"x": {"field": "photos", "type": "quantitative", "title": photos_title}},
+        "layer": [
+            {"mark": {"type": "line", "color": color}, "encoding": {"y": y | mean}},
+            {"mark": {"type": "point", "color": color}, "encoding": {"y": y | {"field": "accuracy"}}},
+        ],
+    }
+
+
+def _curves(quantity: str, title: str, side_title: str) -> Spec:
+    """Return the lines of both sides by themselves."""
+    axis = {"format": ".0%"} if quantity == "accuracy" else {}
+    return {
         "mark": {"type": "line", "point": {"size": 18}, "strokeWidth": 2},
         "encoding": {
             "x": {"field": "epoch", "type": "quantitative", "axis": {"tickMinStep": 1, "grid": False}},

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from importlib.resources import files
 
+from stockpot.learning.resampling import LearningCurve
 from stockpot.learning.runs import CHECKED_PHOTOS, Run
+from stockpot.model.model_file import ModelFile
 
 Say = Callable[..., str]
 
@@ -26,28 +28,94 @@ def read_curves(run: Run, say: Say) -> str:
     last = run.history[-1]
     best = min(run.history, key=lambda epoch: epoch.validation_loss)
     gap = say(
-        "transfer.gap",
+        "training.gap",
         epochs=len(run.history),
         training=f"{last.training_loss:.3f}",
         validation=f"{last.validation_loss:.3f}",
     )
     if last.validation_loss > 1.01 * best.validation_loss:
-        key = "transfer.turn_middle"
+        key = "training.turn_middle"
     elif len(run.history) > 1 and run.history[-2].validation_loss > 1.005 * last.validation_loss:
-        key = "transfer.turn_falling"
+        key = "training.turn_falling"
     else:
-        key = "transfer.turn_end"
+        key = "training.turn_end"
     lowest, final = f"{best.validation_loss:.3f}", f"{last.validation_loss:.3f}"
     return f"{gap} {say(key, best=best.number, lowest=lowest, last=final)}"
+
+
+def read_training(run: Run, model: ModelFile, project: str, say: Say) -> str:
+    """Say what learned from what, in which way."""
+    channels, height, width = run.maps
+    audit = run.audit
+    return say(
+        f"training.how_{kind(run)}",
+        size=run.recipe["image_size"],
+        classes=len(model.class_names),
+        channels=channels,
+        height=height,
+        width=width,
+        attribution=model.attribution,
+        block=run.recipe["trainable"],
+        trained=f"{audit.trained_parameters:,}",
+        all=f"{audit.trained_parameters + audit.frozen_parameters:,}",
+        views=run.recipe["views"],
+        rate=f"{run.recipe['learning_rate']:g}",
+        run=run.started_from,
+        project=project,
+    )
+
+
+def read_summary(run: Run, say: Say) -> str:
+    """Say how good a run is, and what to think of the figure."""
+    evaluation = run.evaluation
+    sentences = [
+        say(
+            "training.summary",
+            accuracy=percent(evaluation.accuracy),
+            n=evaluation.n,
+            low=percent(evaluation.interval[0]),
+            high=percent(evaluation.interval[1]),
+            loss=f"{evaluation.loss:.3f}",
+            epoch=run.chosen_epoch,
+        )
+    ]
+    if run.chosen:
+        sentences.append(say("training.chosen"))
+    if run.interrupted:
+        sentences.append(say("training.interrupted", done=len(run.history), epochs=run.recipe["epochs"]))
+    return " ".join(sentences)
+
+
+def read_learning_curve(curve: LearningCurve, say: Say) -> str:
+    """Say whether more photos would help."""
+    answer = say(
+        f"comparison.more_{curve.answer}",
+        before=curve.photos[-3],
+        all=curve.photos[-1],
+        gain=f"{100 * curve.gain:.1f}",
+    )
+    return f"{answer} {say('comparison.more_note', n=curve.n, margin=f'{100 * curve.margin:.1f}')}"
+
+
+def kind(run: Run) -> str:
+    """Return which texts a run has: scratch, probe, tail or tuned."""
+    if run.kind == "fine-tune":
+        return "tuned" if run.recipe["trainable"] == "all" else "tail"
+    return "scratch" if run.kind == "from-scratch" else "probe"
+
+
+def percent(share: float) -> str:
+    """Return a share as a figure that no line break parts from its sign."""
+    return f"{share:.1%}".replace("%", "\u00a0%")
 
 
 def read_audit(run: Run, say: Say) -> str:
     """Say whether exactly what was to learn has changed."""
     audit = run.audit
     if not audit.passed:
-        return say("transfer.audit_failed", **asdict(audit))
+        return say("training.audit_failed", **asdict(audit))
     return say(
-        "transfer.audit_passed",
+        "training.audit_scratch" if audit.batch_norm == "training" else "training.audit_passed",
         frozen=f"{audit.frozen_parameters:,}",
         trained=f"{audit.trained_parameters:,}",
         batch_norms=audit.batch_norms,
@@ -58,7 +126,7 @@ def read_checks(run: Run, say: Say) -> str:
     """Say how far apart the ways to compute the same thing are."""
     checks = run.checks
     return say(
-        "transfer.checks",
+        "training.checks",
         photos=min(CHECKED_PHOTOS, run.evaluation.n),
         cached=f"{checks.cached_features:.1e}",
         reloaded=f"{checks.reloaded_logits:.1e}",
@@ -85,5 +153,5 @@ def read_confusion(run: Run, say: Say) -> str:
 def read_seconds(run: Run, say: Say) -> str:
     """Say how long each stage took."""
     return say(
-        "transfer.seconds", parts=", ".join(f"{stage} {value:.1f} s" for stage, value in run.seconds.items())
+        "training.seconds", parts=", ".join(f"{stage} {value:.1f} s" for stage, value in run.seconds.items())
     )

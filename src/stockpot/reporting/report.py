@@ -5,6 +5,7 @@ import datetime
 import io
 import json
 import math
+import re
 from collections import Counter
 from dataclasses import replace
 from importlib.metadata import version
@@ -20,6 +21,7 @@ from stockpot import project as disk
 from stockpot.errors import ProjectError
 from stockpot.explanation.explanation import Explanation, shared_scale, thumbnail
 from stockpot.explanation.selection import Selection, explain_run
+from stockpot.learning.comparison import Comparison, compare, describe
 from stockpot.learning.runs import Run, read_runs
 from stockpot.model.model_file import ModelFile, read_model
 from stockpot.model.overlay import legend
@@ -27,15 +29,20 @@ from stockpot.photos.photo import Photo, describe_refused, short_name
 from stockpot.photos.preprocessing import read_prepared
 from stockpot.photos.samples import ATTRIBUTION, is_sample
 from stockpot.photos.splits import Split, look_at_split
-from stockpot.progress import Progress, silent
+from stockpot.progress import Progress, in_words, silent
 from stockpot.reporting import charts
 from stockpot.reporting.readings import (
     Say,
+    kind,
+    percent,
     read_audit,
     read_checks,
     read_confusion,
     read_curves,
+    read_learning_curve,
     read_seconds,
+    read_summary,
+    read_training,
     texts,
 )
 
@@ -45,12 +52,15 @@ SHEET_PHOTOS = 8
 SECTIONS = (  # anchor, number on the lab sheet; the title is the text `<anchor>.heading`
     ("photos", "1"),
     ("pixels", "2"),
-    ("transfer", "5"),
-    ("evaluation", "5.3"),
+    ("comparison", "3-5"),  # after one section a training
+    ("evaluation", ""),
     ("maps", "6-8"),
     ("mistakes", "9"),
     ("making", ""),
 )
+
+
+_NUMBERS = {"scratch": "3", "probe": "5", "tail": "5.4", "tuned": "5.4"}  # on the lab sheet
 
 
 def write_report(project: Path | str, run: str | None = None, progress: Progress = silent) -> Path:
@@ -70,7 +80,8 @@ def write_report(project: Path | str, run: str | None = None, progress: Progress
     split = look_at_split(opened.folder, progress)
     chosen = _choose_run(opened, split, run)
     selection = explain_run(opened, chosen, split, progress)
-    page = _render(opened, chosen, split, selection)
+    comparison = compare(opened.folder, progress)
+    page = _render(opened, chosen, split, selection, comparison)
     with opened.writing():
         disk.write_bytes(opened.report, page.encode("utf-8", "backslashreplace"))
     return opened.report
@@ -87,7 +98,9 @@ def _choose_run(opened: disk.Project, split: Split, name: str | None) -> Run:
     return min(current, key=lambda run: run.evaluation.loss)
 
 
-def _render(opened: disk.Project, run: Run, split: Split, selection: Selection) -> str:
+def _render(
+    opened: disk.Project, run: Run, split: Split, selection: Selection, comparison: Comparison
+) -> str:
     say = texts("en")
     name = opened.folder.resolve().name
     model = read_model(run.model_path)
@@ -100,10 +113,14 @@ def _render(opened: disk.Project, run: Run, split: Split, selection: Selection) 
         loader=jinja2.PackageLoader("stockpot.reporting"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     first = (selection.correct or selection.mistakes)[0]
+    runs = {each.name: each for each in read_runs(opened)}
+    trainings = [_training(runs[row.name], runs, name, say) for row in comparison.rows]
     values = {
         "language": "en",
         "say": say,
-        "percent": _percent,
+        "percent": percent,
+        "in_words": in_words,
+        "describe": describe,
         "decimal": lambda value: f"{value:.3f}",
         "style": Markup((room / "templates" / "report.css").read_text("utf-8")),
         "scripts": [Markup((vendor / file).read_text("utf-8")) for file in scripts],
@@ -111,18 +128,18 @@ def _render(opened: disk.Project, run: Run, split: Split, selection: Selection) 
         "version": version("stockpot"),
         "date": datetime.date.today().isoformat(),
         "attribution": ATTRIBUTION if is_sample(opened) else "",
-        "contents": [
-            (
-                anchor,
-                number,
-                say(f"{anchor}.heading", start=_origin(run), backbone=run.recipe["backbone"].capitalize()),
-            )
-            for anchor, number in SECTIONS
-        ],
+        "contents": _contents(trainings, say),
+        "trainings": trainings,
+        "comparison": comparison,
+        "more": read_learning_curve(comparison.curve, say) if comparison.curve else "",
+        "method": say(
+            f"page.method_{run.recipe['keep']}",
+            run=run.name,
+            training=len(split.training),
+            n=run.evaluation.n,
+        ),
         "run": run,
         "split": split,
-        "model": model,
-        "shape": (model.weight.shape[1], *first.cam.shape[1:]),
         "counts": _counts(split, len(selection.mistakes)),
         "refused": describe_refused(split.refused),
         "repeated": [f"{short_name(left.path)} = {short_name(kept.path)}" for left, kept in split.repeated],
@@ -131,11 +148,7 @@ def _render(opened: disk.Project, run: Run, split: Split, selection: Selection) 
         "straddling": [" = ".join(short_name(photo.path) for photo in near) for near in split.straddling],
         "near": [" = ".join(short_name(photo.path) for photo in near) for near in split.near_duplicates],
         "sheet": _contact_sheet(split, model),
-        "charts": _charts(run, say),
-        "reading": read_curves(run, say),
-        "audit": read_audit(run, say),
-        "checks": read_checks(run, say),
-        "seconds": read_seconds(run, say),
+        "charts": _charts(run, comparison, say),
         "confused": read_confusion(run, say),
         "legend": _png(legend(scale)),
         "example": f"{name}/{first.photo.relative_to(opened.folder).as_posix()}",
@@ -144,10 +157,6 @@ def _render(opened: disk.Project, run: Run, split: Split, selection: Selection) 
         "environment": _flat(disk.read_json(run.folder / "environment.json") or {}),
     }
     return environment.get_template("report.html").render(values)
-
-
-def _percent(share: float) -> str:
-    return f"{share:.1%}".replace("%", "\u00a0%")
 
 
 def _counts(split: Split, mistakes: int) -> dict[str, Any]:
@@ -189,14 +198,58 @@ def _some_of_each(split: Split) -> list[Photo]:
     return rounds[: max(SHEET_PHOTOS, len(split.class_names))]
 
 
-def _charts(run: Run, say: Say) -> dict[str, charts.Spec]:
-    side = say("transfer.side")
+def _training(run: Run, runs: dict[str, Run], project: str, say: Say) -> dict[str, Any]:
+    """Return what the section of a training shows."""
+    before = runs.get(run.started_from)
+    earlier = before.history if before else ()
+    backbone, side = run.recipe["backbone"].capitalize(), say("training.side")
     return {
-        "loss": charts.learning_curves(run.history, "loss", say("transfer.loss"), side),
-        "accuracy": charts.learning_curves(run.history, "accuracy", say("transfer.accuracy"), side),
+        "anchor": f"training-{run.name}",
+        "number": _NUMBERS[kind(run)] if backbone != "Cifar" or kind(run) != "probe" else "4",
+        "title": say(f"training.{kind(run)}", start=_origin(run), backbone=backbone),
+        "run": run,
+        "before": before.name if before else "",
+        "how": read_training(run, read_model(run.model_path), project, say),
+        "code": _code(run, project),
+        "summary": read_summary(run, say),
+        "loss": charts.learning_curves(run.history, "loss", say("training.loss"), side, earlier),
+        "accuracy": charts.learning_curves(run.history, "accuracy", say("training.accuracy"), side, earlier),
+        "reading": read_curves(run, say),
+        "audit": read_audit(run, say),
+        "checks": read_checks(run, say),
+        "seconds": read_seconds(run, say),
+    }
+
+
+def _code(run: Run, project: str) -> str:
+    """Return the call that makes a run again."""
+    backbone = json.dumps(run.recipe["backbone"])
+    trainable = json.dumps(run.recipe["trainable"])
+    recipe = {
+        "scratch": f"from_scratch(backbone={backbone})",
+        "probe": f"linear_probe(backbone={backbone})",
+        "tail": f"fine_tune(start={run.started_from}, trainable={trainable})",
+        "tuned": f"fine_tune(start={run.started_from})",
+    }[kind(run)]
+    variable = re.sub(r"\W", "_", run.name)
+    return f"{variable} = stockpot.train({json.dumps(project)}, stockpot.Recipe.{recipe})"
+
+
+def _contents(trainings: list[dict[str, Any]], say: Say) -> list[tuple[str, str, str]]:
+    """Return anchor, number on the lab sheet, and title of every section."""
+    sections = [(anchor, number, say(f"{anchor}.heading")) for anchor, number in SECTIONS]
+    between = [(part["anchor"], part["number"], part["title"]) for part in trainings]
+    place = [anchor for anchor, _ in SECTIONS].index("comparison")
+    return [*sections[:place], *between, *sections[place:]]
+
+
+def _charts(run: Run, comparison: Comparison, say: Say) -> dict[str, charts.Spec | None]:
+    photos, accuracy = say("comparison.more_photos"), say("comparison.accuracy")
+    return {
         "confusion": charts.confusion_chart(
             run.evaluation, say("evaluation.truth"), say("evaluation.predicted")
         ),
+        "photos": charts.photos_curve(comparison.curve, photos, accuracy) if comparison.curve else None,
     }
 
 
@@ -206,10 +259,10 @@ def _card(explanation: Explanation, scale: float) -> dict[str, str]:
         "name": short_name(explanation.photo),
         "photo": _jpeg(thumbnail(explanation.photo, THUMBNAIL)),
         "predicted": explanation.predicted,
-        "probability": _percent(explanation.probability),
+        "probability": percent(explanation.probability),
         "predicted_map": _jpeg(explanation.overlay(None, scale, THUMBNAIL)),
         "truth": explanation.truth,
-        "truth_probability": _percent(float(probabilities[explanation.truth])),
+        "truth_probability": percent(float(probabilities[explanation.truth])),
         "truth_map": _jpeg(explanation.overlay(explanation.truth, scale, THUMBNAIL)),
     }
 

@@ -1,0 +1,111 @@
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from stockpot.errors import ProjectError
+from stockpot.learning.comparison import Comparison, Row, compare, describe, exact_mcnemar
+from stockpot.learning.recipes import Recipe
+from stockpot.learning.resampling import LearningCurve, Resampled
+from stockpot.learning.training import train
+
+
+def right(text: str) -> dict[str, bool]:
+    return {str(place): letter == "+" for place, letter in enumerate(text)}
+
+
+def test_the_exact_test_is_the_table_of_a_textbook():
+    """Nine gained and one lost: p = 2 (1 + 10) / 1024, by hand."""
+    test = exact_mcnemar("a", right("-" * 9 + "+" + "+" * 30), right("+" * 9 + "-" + "+" * 30))
+    assert (test.gained, test.lost) == (9, 1)
+    assert test.p == pytest.approx(22 / 1024)
+    assert test.significant
+
+
+def test_the_smallest_difference_is_the_first_that_shows():
+    """Of ten discordant photos eight more gained than lost are needed (p = .021; six: .109)."""
+    test = exact_mcnemar("a", right("-" * 6 + "+" * 4 + "+" * 30), right("+" * 6 + "-" * 4 + "+" * 30))
+    assert test.p == pytest.approx(0.754, abs=1e-3)
+    assert test.smallest == 8 / 40
+    assert "not significant, 20.0 points would be" in describe(test)
+
+
+def test_equal_runs_differ_by_nothing():
+    """No discordant photo: p is 1, and six photos all one way would be the least."""
+    test = exact_mcnemar("a", right("++--"), right("++--"))
+    assert (test.gained, test.lost, test.p, test.smallest) == (0, 0, 1.0, 6 / 4)
+
+
+@pytest.fixture(scope="module")
+def compared(solar, tmp_path_factory):
+    """The solar cells with a network from scratch beside their probe."""
+    copy = tmp_path_factory.mktemp("compared") / "solar"
+    shutil.copytree(solar.project, copy)
+    train(copy, Recipe.from_scratch(epochs=2))
+    return copy, compare(copy)
+
+
+def test_runs_are_compared_on_the_same_photos(solar, compared):
+    """In the order of the lab, each against the one before; figures are those of the runs."""
+    _, comparison = compared
+    scratch, probe = comparison.rows
+    assert (scratch.name, scratch.recipe) == ("scratch", "from-scratch")
+    assert (probe.name, probe.recipe) == ("probe", "linear-probe")
+    assert scratch.mcnemar is None and probe.mcnemar.against == "scratch"
+    gain = probe.mcnemar.gained - probe.mcnemar.lost
+    assert gain / probe.n == pytest.approx(probe.accuracy - scratch.accuracy)
+    assert probe.accuracy == solar.run.evaluation.accuracy
+    assert probe.trained_parameters == 2048 * 4 + 4
+    name, accuracy = comparison.majority
+    assert name in solar.split.class_names and accuracy == pytest.approx(1 / 4, abs=0.1)
+
+
+def test_one_split_is_not_all_that_is_said(compared):
+    """Five folds and a curve that ends with all training photos, computed once."""
+    project, comparison = compared
+    assert comparison.probe == "probe"
+    assert comparison.folds.count == 5
+    assert comparison.curve.photos[-1] == 36
+    assert list(comparison.curve.photos) == sorted(comparison.curve.photos)
+    assert comparison.curve.accuracies[-1] == (comparison.rows[1].accuracy,)
+    calls = []
+    assert compare(project, progress=lambda *state: calls.append(state)) == comparison
+    assert calls == []
+    text = str(comparison)
+    for words in ("5-fold cross-validation", "would more photos help?", "always says", "scratch: +"):
+        assert words in text
+
+
+def test_what_flatters_is_marked():
+    """A chosen epoch has a star and a sentence; so has a run that was stopped."""
+    figures = (100, 0.9, (0.8, 0.95), 0.3, 9.0, 5)
+    row = Row("tail", "fine-tune", "xception", "block12", *figures, True, True, None, None)
+    text = str(Comparison((row,), ("a", 0.3), ("old",), "", None, None))
+    assert "90.0%*" in text and "chosen on these very photos" in text
+    assert "--resume goes on" in text and "old is stale" in text
+    plain = str(Comparison((replace(row, chosen=False, interrupted=False),), ("a", 0.3), (), "", None, None))
+    assert "*" not in plain and "--resume" not in plain
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "n", "answer"),
+    [((0.5, 0.6, 0.9), 100, "likely"), ((0.5, 0.6, 0.65), 100, "unclear"), ((0.9, 0.9, 0.9), 100, "little")],
+)
+def test_more_photos_help_only_as_far_as_can_be_told(accuracies, n, answer):
+    """A rise within the uncertainty of the validation photos is no promise."""
+    curve = LearningCurve((10, 40, 100), tuple((value,) for value in accuracies), n)
+    assert curve.answer == answer
+
+
+def test_seeds_are_summed_up():
+    """Mean and standard deviation with n - 1, by hand."""
+    assert str(Resampled((0.8, 0.9))) == "85.0% (standard deviation 7.1%)"
+
+
+def test_nothing_to_compare_is_a_sentence(class_folders, tmp_path):
+    """With what to do."""
+    from stockpot.photos.intake import bring_in
+
+    bring_in(tmp_path / "p", class_folders)
+    with pytest.raises(ProjectError, match="no run on its present photos: stockpot study"):
+        compare(tmp_path / "p")

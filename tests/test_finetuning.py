@@ -1,0 +1,197 @@
+"""Fine-tuning as a user does it: from a saved run, with EfficientNet-Lite0 at 64 pixels."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from stockpot.backbones.backbone import load_backbone
+from stockpot.errors import RecipeError
+from stockpot.learning.forecast import forecast
+from stockpot.learning.recipes import Recipe
+from stockpot.learning.runs import read_run
+from stockpot.learning.training import train
+from stockpot.model.model_file import read_backbone, read_model
+from stockpot.project import Project
+
+
+@pytest.fixture(scope="module")
+def probed(solar, tmp_path_factory):
+    """The solar cells with a probe of a small backbone. Read only."""
+    copy = tmp_path_factory.mktemp("probed") / "solar"
+    shutil.copytree(solar.project, copy, ignore=shutil.ignore_patterns("runs", "features", "report.html"))
+    return copy, train(copy, Recipe.linear_probe("efficientnet_lite0", image_size=64, epochs=5))
+
+
+@pytest.fixture
+def project(probed, tmp_path):
+    shutil.copytree(probed[0], tmp_path / "solar")
+    return tmp_path / "solar"
+
+
+def test_all_layers_learn_and_statistics_stand(project, probed):
+    """From the probe's weights and head, a tenth of its learning rate, the best epoch kept and marked."""
+    recipe = Recipe.fine_tune(project / "runs" / "probe", epochs=2)
+    assert recipe.learning_rate == pytest.approx(1e-4)
+    run = train(project, recipe)
+    assert run.name == "tuned" and run.started_from == "probe" and run.chosen
+    audit = run.audit
+    assert audit.passed and audit.frozen_parameters == 0 and audit.statistics_changed == 0
+    assert audit.trained_parameters == probed[1].audit.frozen_parameters + 1280 * 4 + 4
+    best = min(run.history, key=lambda epoch: epoch.validation_loss)
+    assert run.chosen_epoch == best.number
+    assert run.evaluation.loss == pytest.approx(best.validation_loss, abs=1e-3)
+    before, after = (read_backbone(each.model_path) for each in (probed[1], run))
+    for name in after:
+        fixed = name.endswith(("running_mean", "running_var"))
+        assert np.array_equal(before[name], after[name]) == fixed, name
+    assert {path.name for path in run.folder.iterdir()} == {path.name for path in probed[1].folder.iterdir()}
+
+
+def test_the_last_blocks_learn_from_cached_views(project, probed):
+    """Below the block every bit stays; above it all learns; the cached views are gone afterwards."""
+    run = train(project, Recipe.fine_tune(project / "runs" / "probe", "blocks.5", epochs=2, views=2))
+    assert run.name == "tail" and run.audit.passed and run.audit.frozen_parameters > 0
+    before, after = (read_backbone(each.model_path) for each in (probed[1], run))
+    statistics = ("running_mean", "running_var")
+    for name in after:
+        frozen = name.startswith(("conv_stem", "bn1", *(f"blocks.{i}." for i in range(5))))
+        assert np.array_equal(before[name], after[name]) == (frozen or name.endswith(statistics)), name
+    prefixes = Project(project).prefixes
+    assert not prefixes.exists() or not any(prefixes.iterdir())
+
+
+def test_a_tail_computes_what_the_whole_network_computes(probed):
+    """Cut before any block, both parts together give the same bits; the oracle is the network itself."""
+    backbone = load_backbone("efficientnet_lite0", image_size=64)
+    pixels = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        whole = backbone(pixels)
+        for block in ("bn1", "blocks.0", "blocks.5", "conv_head"):
+            before, after = backbone.parts(block)
+            assert torch.equal(after(before(pixels)), whole)
+
+
+def test_a_network_that_is_no_row_is_not_cut():
+    """A block that there is not, the first one, and a network whose blocks do not follow one another."""
+    backbone = load_backbone("efficientnet_lite0", image_size=64)
+    for block in ("blocks.9", "conv_stem", "block12"):
+        with pytest.raises(RecipeError, match="choose all, head, or one of: bn1.*, blocks.5"):
+            backbone.parts(block)
+
+    class Crossed(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = torch.nn.Conv2d(3, 3, 1), torch.nn.Conv2d(3, 3, 1)
+
+        def forward(self, x):
+            return self.first(x) + self.second(x)
+
+    from stockpot.backbones.backbone import Backbone
+    from stockpot.photos.preprocessing import Preprocessing
+
+    crossed = Backbone(Crossed(), preprocessing=Preprocessing(8, (0,) * 3, (255,) * 3), name="crossed")
+    with pytest.raises(RecipeError, match="crossed is not a row of blocks.*choose all or head"):
+        crossed.parts("second")
+
+
+def test_from_scratch_learns_its_statistics(project):
+    """Random weights by the seed; BatchNorm in training mode; only the whitening filters are computed."""
+    run = train(project, Recipe.from_scratch(epochs=3))
+    assert run.name == "scratch" and not run.chosen and run.chosen_epoch == 3
+    assert run.audit.passed and run.audit.batch_norm == "training"
+    assert run.audit.statistics_changed == run.audit.statistics > 0
+    assert run.audit.frozen_parameters == 24 * 3 * 2 * 2
+    assert read_model(run.model_path).attribution == "random weights"
+    again = train(project, Recipe.from_scratch(epochs=3), name="again")
+    assert again.name == "again"
+    assert again.model_path.read_bytes() == run.model_path.read_bytes()
+
+
+def test_another_seed_keeps_figures_and_head(project):
+    """Three seeds: one whole run, two beside it; called again nothing is trained."""
+    stages = []
+    recipe = Recipe.linear_probe("efficientnet_lite0", image_size=64, epochs=5)
+    run = train(project, recipe, seeds=3, progress=lambda stage, *_: stages.append(stage))
+    kept = sorted(path.name for path in (run.folder / "seeds").iterdir())
+    assert kept == ["1.csv", "1.json", "1.safetensors", "2.csv", "2.json", "2.safetensors"]
+    assert "training" in stages
+    stages.clear()
+    train(project, recipe, seeds=3, progress=lambda stage, *_: stages.append(stage))
+    assert "training" not in stages
+    tuned = Recipe.fine_tune(run, "conv_head", epochs=1, views=1)
+    first, second = (train(project, tuned, name=f"t{seed}") if not seed else None for seed in (0, 1))
+    assert first is not None and second is None
+    train(project, tuned, name="t0", seeds=2)
+    assert (first.folder / "seeds" / "1.json").exists()
+
+
+def test_what_cannot_be_kept_is_refused(project, tmp_path):
+    """A head of other classes, a recipe that contradicts itself, a start that is not there."""
+    (project / "photos" / "polycrystalline defective").rename(project / "photos" / "broken")
+    with pytest.raises(RecipeError, match="knows the classes"):
+        train(project, Recipe.fine_tune(project / "runs" / "probe", epochs=1))
+
+
+def test_a_forecast_is_of_what_is_left_to_do(project):
+    """Positive before, nothing afterwards; the graphs it makes serve the training."""
+    recipe = Recipe.linear_probe("efficientnet_lite0", image_size=64, epochs=5)
+    assert forecast(project, recipe).seconds == 0
+    for other in (
+        Recipe.linear_probe("efficientnet_lite0", image_size=96, epochs=2),
+        Recipe.from_scratch(epochs=2),
+        Recipe.fine_tune(project / "runs" / "probe", epochs=2),
+        Recipe.fine_tune(project / "runs" / "probe", "blocks.6", epochs=2, views=1),
+    ):
+        expected = forecast(project, other)
+        assert expected.learning > 0 and expected.seconds < 600
+
+
+def start(project, *more):
+    command = [sys.executable, "-m", "stockpot", "train", str(project), "--recipe", "from-scratch"]
+    return subprocess.Popen([*command, "--epochs", "40", *more], stderr=subprocess.PIPE, text=True)
+
+
+def test_the_first_ctrl_c_ends_the_training_softly(project):
+    """The run is completed with the epochs that were finished, exit 130; --resume goes on to the same bits."""
+    checkpoint = project / "runs" / "scratch" / "checkpoint.safetensors"
+    process = start(project)
+    while not checkpoint.exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    _, messages = process.communicate(timeout=120)
+    assert process.returncode == 130, messages
+    assert "Stopping after this batch" in messages and "--resume goes on" in messages
+    run = read_run(project / "runs" / "scratch")
+    assert run.interrupted and 0 < len(run.history) < 40
+    assert run.chosen_epoch == len(run.history)
+    resumed = start(project, "--resume")
+    assert resumed.wait(300) == 0, resumed.stderr.read()
+    run = read_run(project / "runs" / "scratch")
+    assert not run.interrupted and len(run.history) == 40 and not checkpoint.exists()
+    undisturbed = train(project, Recipe.from_scratch(epochs=40), name="undisturbed")
+    assert undisturbed.model_path.read_bytes() == run.model_path.read_bytes()
+
+
+def test_killed_the_same_command_goes_on(project):
+    """No run is complete after kill -9; called again, it ends with the same bits as undisturbed."""
+    checkpoint = project / "runs" / "scratch" / "checkpoint.safetensors"
+    process = start(project)
+    while not checkpoint.exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert read_run(project / "runs" / "scratch") is None
+    again = start(project)
+    assert again.wait(300) == 0
+    run = read_run(project / "runs" / "scratch")
+    undisturbed = train(project, Recipe.from_scratch(epochs=40), name="undisturbed")
+    assert undisturbed.model_path.read_bytes() == run.model_path.read_bytes()

@@ -1,0 +1,112 @@
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from stockpot.errors import RecipeError
+from stockpot.learning.checkpoint import Checkpoint
+from stockpot.learning.classifier import new_head
+from stockpot.learning.fitting import fit, measure
+from stockpot.learning.inputs import Inputs, fixed
+from stockpot.learning.recipes import Recipe
+
+RECIPE = Recipe.linear_probe(epochs=4, batch_size=16, learning_rate=0.05)
+
+
+@pytest.fixture
+def data() -> Inputs:
+    """Sixty points of three classes that overlap."""
+    chance = torch.Generator().manual_seed(0)
+    y = torch.arange(60) % 3
+    return fixed(torch.randn(60, 5, generator=chance) + y[:, None], y)
+
+
+@pytest.fixture
+def module() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Dropout(0.2), new_head(8, 3, seed=0))
+
+
+def bits(module: nn.Module) -> list[torch.Tensor]:
+    return [tensor.clone() for tensor in module.state_dict().values()]
+
+
+def same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
+    return all(map(torch.equal, first, second))
+
+
+def test_pieces_of_a_batch_add_up_to_the_batch(data):
+    """What goes through in pieces of five, to save memory, learns the same to rounding."""
+    heads = [new_head(5, 3, seed=0) for _ in range(2)]
+    recipe = replace(RECIPE, label_smoothing=0.1, class_weights="balanced")
+    for head, at_once in zip(heads, (0, 5), strict=True):
+        fit(head, Inputs(data.labels, data.take, at_once), data, recipe)
+    assert torch.allclose(heads[0].weight, heads[1].weight, atol=1e-6)
+    assert not torch.equal(heads[0].weight, new_head(5, 3, seed=0).weight)
+
+
+def test_it_goes_on_from_a_checkpoint_with_the_same_bits(data, module, tmp_path):
+    """Stopped in any epoch and called again, it ends as if undisturbed, dropout included."""
+    undisturbed, first = copy.deepcopy(module), copy.deepcopy(module)
+    whole = fit(undisturbed, data, data, RECIPE)
+    checkpoint = Checkpoint(tmp_path / "checkpoint.safetensors", {"of": "this"})
+    batches = []
+    part = fit(
+        first,
+        data,
+        data,
+        RECIPE,
+        checkpoint,
+        stop=lambda: len(batches) >= 10,
+        progress=lambda *state: batches.append(state),
+    )
+    assert [epoch.number for epoch in part] == [1, 2]
+    again = fit(module, data, data, RECIPE, checkpoint)
+    assert same(bits(module), bits(undisturbed))
+    untimed = [[replace(epoch, seconds=0.0) for epoch in history] for history in (again, whole)]
+    assert untimed[0] == untimed[1]
+
+
+def test_a_checkpoint_of_something_else_is_refused(data, module, tmp_path):
+    """Neither another recipe's nor a damaged one is taken up; both are named."""
+    path = tmp_path / "checkpoint.safetensors"
+    fit(module, data, data, RECIPE, Checkpoint(path, {"of": "this"}))
+    with pytest.raises(RecipeError, match="another recipe or other photos: delete it"):
+        fit(module, data, data, RECIPE, Checkpoint(path, {"of": "that"}))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(RecipeError, match="damaged"):
+        fit(module, data, data, RECIPE, Checkpoint(path, {"of": "this"}))
+
+
+def test_the_epoch_that_counts_is_the_best_one(data):
+    """Afterwards the module is what it was after the epoch with the lowest validation loss."""
+    wrong = fixed(data.take(torch.arange(60), 0), data.labels.flip(0))  # learning makes it worse
+    recipe = replace(RECIPE, keep="best", epochs=6, learning_rate=0.3)
+    heads = [new_head(5, 3, seed=0) for _ in range(2)]
+    best = fit(heads[0], data, wrong, recipe)
+    losses = [epoch.validation_loss for epoch in best]
+    assert min(losses) < losses[-1]
+    assert measure(heads[0], wrong)[0] == pytest.approx(min(losses))
+    last = fit(heads[1], data, wrong, replace(recipe, keep="last"))
+    assert measure(heads[1], wrong)[0] == pytest.approx(last[-1].validation_loss)
+
+
+def test_stopped_before_the_first_epoch_it_has_nothing(data):
+    """There is no epoch that could count."""
+    with pytest.raises(KeyboardInterrupt):
+        fit(new_head(5, 3, seed=0), data, data, RECIPE, stop=lambda: True)
+
+
+def test_balanced_weights_help_the_rare_class():
+    """Ninety photos against ten that overlap: the recall of the ten rises."""
+    chance = torch.Generator().manual_seed(1)
+    y = (torch.arange(100) >= 90).long()
+    data = fixed(torch.randn(100, 3, generator=chance) + 0.7 * y[:, None], y)
+    recalls = []
+    for weights in ("none", "balanced"):
+        head = new_head(3, 2, seed=0)
+        fit(head, data, data, replace(RECIPE, epochs=20, class_weights=weights))
+        recalls.append((head(data.take(torch.arange(90, 100), 0)).argmax(dim=1) == 1).float().mean())
+    assert recalls[1] > recalls[0] + 0.3
