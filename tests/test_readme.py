@@ -33,7 +33,7 @@ def test_commands_and_code_run(kitchen):
     """First the console block, then the Python block, in a folder like the reader's."""
     (console,) = re.findall(r"```console\n(.*?)```", README, re.S)
     commands = [line.removeprefix("$ ") for line in console.splitlines()]
-    assert len(commands) == 6
+    assert len(commands) == 7
     for command in commands:
         program, *arguments = shlex.split(command)
         assert program == "stockpot"

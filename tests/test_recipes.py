@@ -23,7 +23,7 @@ def test_a_wrong_field_is_named(changes, words):
 def test_a_recipe_has_a_name():
     """`train --recipe` knows the names of the constructors."""
     assert Recipe.named("linear-probe", epochs=3) == Recipe.linear_probe(epochs=3)
-    with pytest.raises(RecipeError, match="linear-probe"):
+    with pytest.raises(RecipeError, match="from-scratch, linear-probe, fine-tune"):
         Recipe.named("magic")
 
 

@@ -17,13 +17,8 @@ from stockpot.photos.splits import Split, split
 from stockpot.progress import Progress, in_words, remark, silent
 from stockpot.reporting.report import write_report
 
-RECIPES = (
-    "scratch",
-    "cifar",
-    "probe",
-    "tail",
-    "tuned",
-)  # in the order of the lab; the last two go on from probe
+RECIPES = ("scratch", "cifar", "probe", "tail", "tuned")  # as in the lab; the last two go on from probe
+_BY_WORTH = ("probe", "cifar", "scratch", "tail", "tuned")  # the order of training: what matters most first
 BUDGET_SECONDS = 600.0
 
 
@@ -130,7 +125,7 @@ def _study(
     with opened.writing():
         sides = split(opened.folder, progress=progress)
         spent = 0.0
-        for name in _with_probe(chosen):
+        for name in (each for each in _BY_WORTH if each in _with_probe(chosen)):
             recipe, why = _recipe(name, runs), ""
             run = find_run(opened, recipe.to_json(), sides.fingerprint)
             if run is None or run.interrupted:
@@ -152,15 +147,14 @@ def _study(
             if run.interrupted:
                 break
         comparison = compare(opened.folder, progress)
-        kept = tuple(runs.values())
+        kept = tuple(runs[name] for name in RECIPES if name in runs)
         report = write_report(opened.folder, progress=progress)
     return Study(opened.folder, sides, kept, tuple(trained), tuple(left_out), comparison, report)
 
 
 def _with_probe(chosen: tuple[str, ...]) -> tuple[str, ...]:
     """Return the recipes, with the probe where something goes on from it."""
-    needed = {*chosen, "probe"} if {"tail", "tuned"} & set(chosen) else set(chosen)
-    return tuple(name for name in RECIPES if name in needed)
+    return ("probe", *chosen) if {"tail", "tuned"} & set(chosen) else chosen
 
 
 def _recipe(name: str, runs: dict[str, Run]) -> Recipe:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,14 @@ class Checkpoint:
                 moments.setdefault(int(index), {})[part] = tensor
             optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
         return _below("tensor.", tensors), state
+
+    def forget_unless(self, part: str) -> None:
+        """Delete a file whose origin differs in one part."""
+        with suppress(SafetensorError, OSError, TypeError, KeyError, ValueError):
+            with safe_open(self.path, framework="pt") as file:
+                origin = json.loads(file.metadata()["origin"])
+            if origin[part] != self.origin[part]:
+                self.delete()
 
     def delete(self) -> None:
         """Delete the file, if it is there."""

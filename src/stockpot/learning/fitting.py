@@ -19,7 +19,7 @@ from stockpot.learning.runs import Epoch
 from stockpot.progress import Progress, silent
 
 SAVED_SECONDS = 10.0  # between checkpoints: all that a kill can cost where epochs are shorter
-EVALUATED = 64  # photos that go through a module at once where no gradient is needed
+EVALUATED = 16  # photos that go through a module at once where no gradient is needed
 
 
 def fit(

@@ -16,8 +16,8 @@ from stockpot import project as disk
 from stockpot.backbones.graph import ensure_graph
 from stockpot.learning.classifier import Classifier
 from stockpot.learning.features import missing_features
-from stockpot.learning.fitting import fit
-from stockpot.learning.inputs import AT_ONCE, Inputs, fixed, from_photos
+from stockpot.learning.fitting import fit, measure
+from stockpot.learning.inputs import AT_ONCE, SMALL, Inputs, fixed, from_photos
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import find_run
 from stockpot.learning.starting import start_classifier
@@ -25,9 +25,7 @@ from stockpot.model.engine import BATCH_SIZE, load_engine
 from stockpot.photos.splits import Split, split
 from stockpot.progress import Progress, in_words, silent
 
-EXPORT_SECONDS = (
-    10.0  # writing and checking a graph and a model; measured for Xception and EfficientNet-Lite0
-)
+FINISHING_SECONDS = 12.0  # exporting the tuned network, checking the model; Xception, EfficientNet-Lite0
 REPEATS = 3  # of which the fastest counts; the first one also prepares the kernels
 
 
@@ -72,62 +70,50 @@ def _of_head(
     opened: disk.Project, recipe: Recipe, sides: Split, classifier: Classifier, progress: Progress
 ) -> Forecast:
     backbone = classifier.backbone
-    photos = sides.training + sides.validation
-    missing = missing_features(opened, photos, backbone.key)
+    missing = missing_features(opened, sides.training + sides.validation, backbone.key)
     preparing = 0.0
     if missing:
         graph = ensure_graph(opened.graphs, backbone.key, lambda: backbone, progress)
         preparing = missing * _seconds_a_photo(graph, recipe.image_size)
     some = torch.randn(len(sides.training), backbone.num_features)
-    inputs = fixed(some, torch.zeros(len(some), dtype=torch.long))
-    learning = _epoch_seconds(classifier.head, inputs, fixed(some[:1], inputs.labels[:1]), recipe)
-    return Forecast(preparing, recipe.epochs * learning)
+    return Forecast(preparing, _learning(classifier.head, _one_class(some), recipe, sides))
 
 
 def _of_all(recipe: Recipe, sides: Split, classifier: Classifier) -> Forecast:
     classifier.unfreeze().to(memory_format=torch.channels_last)
     size = recipe.image_size
-    count = max(recipe.batch_size, AT_ONCE) if size <= 64 else AT_ONCE
+    count = recipe.batch_size if size <= SMALL else AT_ONCE
     pixels = torch.randint(0, 256, (count, size, size, 3), dtype=torch.uint8)
     inputs = from_photos(pixels, torch.zeros(count, dtype=torch.long), recipe)
-    return Forecast(EXPORT_SECONDS, _learning(classifier, inputs, recipe, sides))
+    return Forecast(FINISHING_SECONDS, _learning(classifier, inputs, recipe, sides))
 
 
 def _of_tail(
     opened: disk.Project, recipe: Recipe, sides: Split, classifier: Classifier, progress: Progress
 ) -> Forecast:
-    before, tail = classifier.freeze_before(recipe.trainable)
     backbone = classifier.backbone
+    before, tail = classifier.freeze_before(recipe.trainable)
     key = f"{backbone.key}-before-{recipe.trainable}"
     graph = ensure_graph(opened.graphs, key, lambda: backbone, progress, before)
     views = recipe.views * len(sides.training) + len(sides.validation)
-    preparing = views * _seconds_a_photo(graph, recipe.image_size) + EXPORT_SECONDS
+    preparing = views * _seconds_a_photo(graph, recipe.image_size) + FINISHING_SECONDS
     size = recipe.image_size
-    pixels = torch.randint(0, 256, (AT_ONCE, size, size, 3), dtype=torch.uint8)
     with torch.no_grad():
-        maps = before(pixels)
-    inputs = fixed(maps, torch.zeros(AT_ONCE, dtype=torch.long))
-    return Forecast(preparing, _learning(tail, inputs, recipe, sides))
+        maps = before(torch.randint(0, 256, (AT_ONCE, size, size, 3), dtype=torch.uint8))
+    return Forecast(preparing, _learning(tail, _one_class(maps), recipe, sides))
+
+
+def _one_class(inputs: Tensor) -> Inputs:
+    return fixed(inputs, torch.zeros(len(inputs), dtype=torch.long))
 
 
 def _learning(module: nn.Module, inputs: Inputs, recipe: Recipe, sides: Split) -> float:
-    """Return the seconds of all epochs, from steps on a few photos in both modes."""
+    """Return the seconds of all epochs, from one epoch on a few photos after another that warms up."""
     n = len(inputs.labels)
-
-    def forward() -> Tensor:
-        with torch.no_grad():
-            return module(inputs.take(torch.arange(n), 0))  # type: ignore[no-any-return]
-
-    def step() -> None:
-        module(inputs.take(torch.arange(n), 0)).sum().backward()
-        module.zero_grad()
-
-    looking = _fastest(forward) / n * len(sides.validation)
-    return recipe.epochs * (_fastest(step) / n * len(sides.training) + looking)
-
-
-def _epoch_seconds(module: nn.Module, training: Inputs, validation: Inputs, recipe: Recipe) -> float:
-    return fit(module, training, validation, replace(recipe, epochs=2))[-1].seconds
+    learning = fit(module, inputs, inputs, replace(recipe, epochs=2))[-1].seconds / n
+    looking = _fastest(lambda: measure(module, inputs)) / n
+    an_epoch = (learning - looking) * len(sides.training) + looking * len(sides.validation)
+    return recipe.epochs * an_epoch
 
 
 def _seconds_a_photo(graph: Path, size: int) -> float:
@@ -137,6 +123,7 @@ def _seconds_a_photo(graph: Path, size: int) -> float:
 
 
 def _fastest(work: Callable[[], object]) -> float:
+    """Return the shortest of a few times; the first one warms up."""
     seconds = []
     for _ in range(REPEATS):
         started = time.perf_counter()

@@ -19,6 +19,7 @@ from stockpot.photos.photo import Photo
 from stockpot.photos.preprocessing import Preprocessing, stream_prepared
 from stockpot.progress import Progress
 
+SMALL = 64  # pixels on each side of a photo, of which a whole batch fits into memory anyway
 AT_ONCE = 8  # photos of 256 pixels or their maps, so that a whole network learns within 4 GB
 
 
@@ -44,8 +45,7 @@ def from_photos(pixels: Tensor, labels: Tensor, recipe: Recipe) -> Inputs:
             [varied(pixels[row], recipe.augment, seed_of(recipe.seed, epoch, row)) for row in rows.tolist()]
         )
 
-    # BatchNorm in training mode needs the whole batch at once; small photos fit anyway
-    whole = recipe.batch_norm == "training" or recipe.image_size <= 64
+    whole = recipe.batch_norm == "training" or recipe.image_size <= SMALL  # its statistics are of the batch
     return Inputs(labels, take, 0 if whole else AT_ONCE)
 
 

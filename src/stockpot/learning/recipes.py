@@ -84,6 +84,10 @@ class Recipe:
                 "augment is for layers that learn; the features of a frozen backbone are computed once: "
                 "choose augment 'none', or trainable 'all' or a block."
             )
+        if self.head == "keep" and not is_model(Path(self.start)):
+            raise RecipeError(
+                f"head is 'keep' and start {self.start!r}: give the model whose head it is, as --start."
+            )
         if not isinstance(self.backbone, str):
             own = self.backbone.preprocessing
             if (self.image_size, self.resize) != (own.image_size, own.resize):
@@ -147,7 +151,8 @@ class Recipe:
         """Return the recipe that goes on training a run with a tenth of its learning rate.
 
         BatchNorm stays in inference mode: running means and variances are fixed, gamma and beta learn. Of the
-        epochs the one with the lowest validation loss is kept.
+        epochs the one with the lowest validation loss is kept. With another seed it starts from that seed's head,
+        where the run has one.
 
         Args:
             start: a run, its folder, or its model file.

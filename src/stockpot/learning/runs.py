@@ -153,7 +153,8 @@ def run_folder(project: disk.Project, recipe: dict[str, Any], usual: str, name: 
     """
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise RecipeError(f"{name!r} cannot name a run: use letters, digits, '-', '_' and '.'.")
-    taken = {run.name.casefold(): run.recipe for run in read_runs(project)}
+    taken = {run.name.casefold(): _without_hash(run.recipe) for run in read_runs(project)}
+    recipe = _without_hash(recipe)
     if name is not None:
         if taken.get(name.casefold(), recipe) != recipe:
             raise RecipeError(
@@ -162,6 +163,11 @@ def run_folder(project: disk.Project, recipe: dict[str, Any], usual: str, name: 
         return project.runs / name
     names = [usual, *(f"{usual}-{number}" for number in range(2, len(taken) + 2))]
     return project.runs / next(name for name in names if taken.get(name, recipe) == recipe)
+
+
+def _without_hash(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe in which a run to start from is known by its name: it may have been trained again."""
+    return recipe | {"start": re.sub(r"^(run .+) \(sha256 \w+\)$", r"\1", str(recipe["start"]))}
 
 
 def find_model(place: Path) -> Path:

@@ -34,6 +34,8 @@ from stockpot.photos.photo import Photo
 from stockpot.photos.splits import Split, split
 from stockpot.progress import Progress, silent
 
+WHITENING_PHOTOS = 5000  # at most, whose patches the first layer of the small network is made of
+
 
 def train(
     project: Path | str,
@@ -135,6 +137,7 @@ class _Training:
         clock.lap("preparing photos")
         origin = {"recipe": self.recipe.to_json(), "split": self.sides.fingerprint}
         checkpoint = Checkpoint(self.folder / f"checkpoint{self.recipe.seed or ''}.safetensors", origin)
+        checkpoint.forget_unless("split")  # of photos that have changed since: of no use any more
         before = snapshot(classifier)
         with stop_softly() as stop:
             history = fit(
@@ -187,7 +190,7 @@ class _Training:
         if recipe.trainable == "all":
             classifier.unfreeze().to(memory_format=torch.channels_last)
             if recipe.start == "random" and recipe.backbone == "cifar":
-                cifar_resnet.whiten(backbone.module, backbone.normalize(pixels))
+                cifar_resnet.whiten(backbone.module, backbone.normalize(pixels[:WHITENING_PHOTOS]))
             return _Learning(classifier, from_photos(pixels, y, recipe), fixed(seen, y_validation))
         before, tail = classifier.freeze_before(recipe.trainable)
         views = self._views(backbone, before, photos[0], pixels, recipe.views)
