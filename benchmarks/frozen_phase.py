@@ -39,7 +39,7 @@ def measured_study(project: Path, photos: Path) -> dict[str, object]:
         peak[stage] = max(peak.get(stage, 0.0), anonymous_megabytes())
 
     started = time.perf_counter()
-    result = study(project, photos, progress=sample)
+    result = study(project, photos, ["probe"], progress=sample)
     return {
         "seconds": round(time.perf_counter() - started, 1),
         "stages": result.run.seconds,

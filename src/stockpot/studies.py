@@ -119,37 +119,78 @@ def _chosen(recipes: Sequence[str] | None, time_budget: float | None) -> tuple[s
 def _study(
     opened: disk.Project, chosen: tuple[str, ...], time_budget: float | None, progress: Progress
 ) -> Study:
-    runs: dict[str, Run] = {}
-    trained: list[str] = []
-    left_out: list[tuple[str, str]] = []
     with opened.writing():
         sides = split(opened.folder, progress=progress)
-        spent = 0.0
-        for name in (each for each in _BY_WORTH if each in _with_probe(chosen)):
-            recipe, why = _recipe(name, runs), ""
-            run = find_run(opened, recipe.to_json(), sides.fingerprint)
-            if run is None or run.interrupted:
-                left = None if time_budget is None or name == "probe" else time_budget - spent
-                started = time.perf_counter()
-                try:
-                    run, why = _train(opened, name, recipe, left, progress)
-                except WeightsError as error:
-                    if name == "probe":
-                        raise
-                    run, why = None, str(error)
-                spent += time.perf_counter() - started
-                trained += [name] if run else []
-            if run is None:
-                left_out.append((name, why))
-                remark(progress, f"{name} left out: {why}")
-                continue
-            runs[name] = run
-            if run.interrupted:
-                break
+        trainings = _Trainings(opened, sides, time_budget, progress)
+        for name in _BY_WORTH:
+            if name in _with_probe(chosen) and not trainings.interrupted:
+                trainings.add(name)
         comparison = compare(opened.folder, progress)
-        kept = tuple(runs[name] for name in RECIPES if name in runs)
         report = write_report(opened.folder, progress=progress)
-    return Study(opened.folder, sides, kept, tuple(trained), tuple(left_out), comparison, report)
+    return Study(
+        project=opened.folder,
+        split=sides,
+        runs=tuple(trainings.runs[name] for name in RECIPES if name in trainings.runs),
+        trained=tuple(trainings.trained),
+        left_out=tuple(trainings.left_out.items()),
+        comparison=comparison,
+        report=report,
+    )
+
+
+class _Trainings:
+    """The runs of a study, one after another, and what is left of its time."""
+
+    def __init__(
+        self, opened: disk.Project, sides: Split, time_budget: float | None, progress: Progress
+    ) -> None:
+        self.opened = opened
+        self.sides = sides
+        self.left = time_budget  # seconds
+        self.progress = progress
+        self.runs: dict[str, Run] = {}
+        self.trained: list[str] = []
+        self.left_out: dict[str, str] = {}  # and why
+
+    @property
+    def interrupted(self) -> bool:
+        return any(run.interrupted for run in self.runs.values())
+
+    def add(self, name: str) -> None:
+        """Find the run of a recipe or train it, or say why it is left out."""
+        recipe = _recipe(name, self.runs)
+        run = find_run(self.opened, recipe.to_json(), self.sides.fingerprint)
+        if run and not run.interrupted:
+            self.runs[name] = run
+            return
+        started = time.perf_counter()
+        try:
+            self._train(name, recipe)
+        except WeightsError as error:
+            if name == "probe":
+                raise
+            self.left_out[name] = str(error)
+        if self.left is not None:
+            self.left -= time.perf_counter() - started
+        if name in self.left_out:
+            remark(self.progress, f"{name} is left out: {self.left_out[name]}")
+
+    def _train(self, name: str, recipe: Recipe) -> None:
+        """Train, if the forecast fits into what is left."""
+        from stockpot.learning.forecast import forecast
+        from stockpot.learning.training import train
+
+        expected = forecast(self.opened.folder, recipe, self.progress)
+        if self.left is not None and expected.seconds > self.left and name != "probe":
+            minutes = int(expected.seconds * 1.3 // 60) + 1
+            self.left_out[name] = (
+                f"{expected} here, {in_words(max(0.0, self.left))} of the time are left: "
+                f"stockpot study {self.opened.folder} --time-budget {minutes}m"
+            )
+            return
+        remark(self.progress, f"{name}: {expected}")
+        self.runs[name] = train(self.opened.folder, recipe, progress=self.progress, resume=True)
+        self.trained.append(name)
 
 
 def _with_probe(chosen: tuple[str, ...]) -> tuple[str, ...]:
@@ -166,25 +207,3 @@ def _recipe(name: str, runs: dict[str, Run]) -> Recipe:
         return Recipe.linear_probe()
     probe = runs["probe"]
     return Recipe.fine_tune(probe, "all" if name == "tuned" else look_up(probe.recipe["backbone"]).tail)
-
-
-def _train(
-    opened: disk.Project, name: str, recipe: Recipe, left: float | None, progress: Progress
-) -> tuple[Run | None, str]:
-    """Train if the forecast fits into the seconds left; return the run, or None and why there is none."""
-    from stockpot.learning.forecast import forecast
-    from stockpot.learning.training import train
-
-    expected = forecast(opened.folder, recipe, progress)
-    if left is not None and expected.seconds > left:
-        return None, (
-            f"{expected} here, and {in_words(max(0.0, left))} of the time are left: "
-            f"stockpot study {opened.folder} --time-budget {_minutes(expected.seconds)}m"
-        )
-    remark(progress, f"{name}: {expected}")
-    return train(opened.folder, recipe, progress=progress, resume=True), ""
-
-
-def _minutes(seconds: float) -> int:
-    """Return a budget that such a forecast surely fits into."""
-    return int(seconds * 1.3 // 60) + 1
