@@ -295,8 +295,8 @@ def train(
         seed=seed,
     )
     progress = show_progress(quiet)
-    if not quiet and (expected := forecast(project, chosen, progress)).seconds:
-        _say(f"{expected} here")
+    if not quiet and (expected := forecast(project, chosen, name, progress)).seconds:
+        _say(f"{expected} here{' a seed' if seeds > 1 else ''}")
     run = run_train(project, chosen, name, progress, resume, seeds)
     if as_json:
         state = {"chosen_epoch": run.chosen_epoch, "interrupted": run.interrupted}

@@ -1,5 +1,6 @@
 """The whole lab as one function that can be stopped and called again."""
 
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from stockpot import project as disk
 from stockpot.backbones.catalog import look_up
-from stockpot.errors import WeightsError, WrongUse
+from stockpot.errors import RecipeError, WeightsError, WrongUse
 from stockpot.learning.comparison import Comparison, compare
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import Run, find_run
@@ -70,6 +71,7 @@ def study(
     Raises:
         ProjectError, PhotoError: no project, or photos that no classifier can be made of.
         WrongUse: there is no such recipe.
+        RecipeError: none of them fits into the budget.
         WeightsError: the backbone's weights cannot be had.
         Busy, FolderError: the project cannot be written.
     """
@@ -125,6 +127,8 @@ def _study(
         for name in _BY_WORTH:
             if name in _with_probe(chosen) and not trainings.interrupted:
                 trainings.add(name)
+        if not trainings.runs:
+            raise RecipeError(f"No recipe was carried out: {'; '.join(trainings.left_out.values())}.")
         comparison = compare(opened.folder, progress)
         report = write_report(opened.folder, progress=progress)
     return Study(
@@ -180,12 +184,12 @@ class _Trainings:
         from stockpot.learning.forecast import forecast
         from stockpot.learning.training import train
 
-        expected = forecast(self.opened.folder, recipe, self.progress)
+        expected = forecast(self.opened.folder, recipe, progress=self.progress)
         if self.left is not None and expected.seconds > self.left and name != "probe":
             minutes = int(expected.seconds * 1.3 // 60) + 1
             self.left_out[name] = (
                 f"{expected} here, {in_words(max(0.0, self.left))} of the time are left: "
-                f"stockpot study {self.opened.folder} --time-budget {minutes}m"
+                f"stockpot study {shlex.quote(str(self.opened.folder))} --recipes {name} --time-budget {minutes}m"
             )
             return
         remark(self.progress, f"{name}: {expected}")

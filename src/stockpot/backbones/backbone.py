@@ -53,7 +53,7 @@ class Backbone(nn.Module):
     def parts(self, block: str) -> tuple[nn.Module, nn.Module]:
         """Return what comes before a block, from pixels `(N, S, S, 3)`, and the rest, up to the feature maps.
 
-        Both share their weights with the backbone.
+        Both share their weights with the backbone, which is in inference mode afterwards.
 
         Raises:
             RecipeError: there is no such block, or the network is not a row of blocks.
@@ -71,7 +71,8 @@ class Backbone(nn.Module):
         pixels = torch.linspace(0, 255, 3 * size * size).reshape(1, size, size, 3).round()
         try:
             with torch.no_grad():
-                same = torch.equal(after(before(pixels)), self(pixels))
+                whole = self.eval()(pixels)
+                same = torch.equal(after(before(pixels)), whole)
         except Exception:  # noqa: BLE001 - a network raises whatever it likes
             same = False
         if not same:

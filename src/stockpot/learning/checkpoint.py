@@ -1,6 +1,7 @@
 """A checkpoint: all that a training needs to go on after an epoch, as one file without pickle."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,10 @@ from torch import Tensor
 
 from stockpot import project as disk
 from stockpot.errors import FolderError, RecipeError
+from stockpot.learning.recipes import Recipe
+from stockpot.photos.splits import Split
 
+log = logging.getLogger("stockpot")
 Optimizers = Sequence[torch.optim.Optimizer]
 
 
@@ -39,7 +43,11 @@ class Checkpoint:
         for number, optimizer in enumerate(optimizers):
             for index, moments in optimizer.state_dict()["state"].items():
                 kept |= {f"optimizer.{number}.{index}.{name}": value for name, value in moments.items()}
-        text = {"origin": json.dumps(self.origin), "state": json.dumps(state)}
+        text = {
+            "origin": json.dumps(self.origin),
+            "state": json.dumps(state),
+            "machine": json.dumps(_machine()),
+        }
         with disk.replacing(self.path) as temporary:
             try:
                 save_file(
@@ -68,6 +76,10 @@ class Checkpoint:
             origin, state = json.loads(text["origin"]), json.loads(text["state"])
         except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
             raise RecipeError(f"{self.path} is damaged ({error}): delete it to begin anew.") from None
+        if text.get("machine") != json.dumps(_machine()):
+            log.warning(
+                "%s was made with another torch or number of threads: the last bits may differ.", self.path
+            )
         if origin != json.loads(json.dumps(self.origin)):
             raise RecipeError(
                 f"{self.path} is of another recipe or other photos: delete it, or give another name."
@@ -80,6 +92,15 @@ class Checkpoint:
             optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
         return _below("tensor.", tensors), state
 
+    def epochs(self) -> int:
+        """Return how many epochs its file has; none where there is no file, or one of something else."""
+        with suppress(SafetensorError, OSError, TypeError, KeyError, ValueError):
+            with safe_open(self.path, framework="pt") as file:
+                text = file.metadata()
+            if json.loads(text["origin"]) == json.loads(json.dumps(self.origin)):
+                return len(json.loads(text["state"]))
+        return 0
+
     def forget_unless(self, part: str) -> None:
         """Delete a file whose origin differs in one part."""
         with suppress(SafetensorError, OSError, TypeError, KeyError, ValueError):
@@ -91,6 +112,17 @@ class Checkpoint:
     def delete(self) -> None:
         """Delete the file, if it is there."""
         self.path.unlink(missing_ok=True)
+
+
+def checkpoint_of(folder: Path, recipe: Recipe, split: Split) -> Checkpoint:
+    """Return the checkpoint of a recipe on a split, in the folder of its run."""
+    origin = {"recipe": recipe.to_json(), "split": split.fingerprint}
+    return Checkpoint(folder / f"checkpoint{recipe.seed or ''}.safetensors", origin)
+
+
+def _machine() -> dict[str, Any]:
+    """Return what the same bits depend on."""
+    return {"torch": torch.__version__, "threads": torch.get_num_threads()}
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

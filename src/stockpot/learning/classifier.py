@@ -36,9 +36,7 @@ class Classifier(nn.Module):
         """Set the mode of all modules but BatchNorm, which stays in inference mode."""
         super().train(mode)
         if self.batch_norm == "inference":
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+            _hold_statistics(self)
         return self
 
     def freeze_backbone(self) -> Self:
@@ -60,6 +58,7 @@ class Classifier(nn.Module):
             RecipeError: the backbone cannot be cut there.
         """
         before, after = self.backbone.parts(block)
+        self.train(self.training)
         self.freeze_backbone()
         after.requires_grad_(True)
         return before, _Tail(after, self)
@@ -79,10 +78,15 @@ class _Tail(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """As its classifier."""
         super().train(mode)
-        for module in self.modules():
-            if isinstance(module, _BatchNorm):
-                module.eval()
+        _hold_statistics(self)
         return self
+
+
+def _hold_statistics(network: nn.Module) -> None:
+    """Put every BatchNorm into inference mode."""
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
 
 
 def new_head(num_features: int, num_classes: int, seed: int) -> nn.Linear:

@@ -30,7 +30,7 @@ class McNemar:
     gained: int  # n01: photos that the other got wrong and this one right
     lost: int  # n10: the reverse
     p: float  # exact, two-sided
-    smallest: float  # difference of accuracies that these many photos could show at p < .05
+    smallest: float | None  # difference of accuracies that these photos could show at p < .05, if any
 
     @property
     def significant(self) -> bool:
@@ -125,7 +125,8 @@ def compare(project: Path | str, progress: Progress = silent) -> Comparison:
         raise ProjectError(
             f"{opened.folder} has no run on its present photos: stockpot study {opened.folder}"
         )
-    probes = [run for run in current if run.recipe["trainable"] == "head"]
+    # a backbone that has learned from these photos cannot be cross-validated on them
+    probes = [run for run in current if run.recipe["trainable"] == "head" and not run.started_from]
     best = min(probes, key=lambda run: run.evaluation.loss, default=None)
     return Comparison(
         rows=tuple(_row(run, _before(run, current)) for run in current),
@@ -150,7 +151,8 @@ def exact_mcnemar(against: str, before: dict[str, bool], now: dict[str, bool]) -
     gained = sum(now[photo] and not before[photo] for photo in now)
     lost = sum(before[photo] and not now[photo] for photo in now)
     p = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-    return McNemar(against, gained, lost, p, _smallest(gained + lost) / len(now))
+    smallest = _smallest(gained + lost)
+    return McNemar(against, gained, lost, p, smallest / len(now) if smallest <= len(now) else None)
 
 
 def _smallest(discordant: int) -> int:
@@ -192,13 +194,16 @@ def read_right(run: Run) -> dict[str, bool]:
     with (run.folder / "predictions.csv").open(
         newline="", encoding="utf-8", errors="surrogateescape"
     ) as file:
-        return {row["sha256"]: row["label"] == row["truth"] for row in csv.DictReader(file)}
+        _, *rows = csv.reader(
+            file
+        )  # path, sha256, truth, label, probability; then a column a class, of any name
+        return {row[1]: row[2] == row[3] for row in rows}
 
 
 def _before(run: Run, runs: list[Run]) -> Run | None:
     """Return the run that another is tested against: the one it started from, else the one before it."""
     for other in runs:
-        if run.started_from == other.name:
+        if run.goes_on_from(other):
             return other
     place = runs.index(run)
     return runs[place - 1] if place else None
@@ -219,6 +224,10 @@ def describe(test: McNemar | None) -> str:
     if test is None:
         return ""
     found = f"p {test.p:.3f}" if test.p >= 0.001 else f"p {test.p:.0e}"
-    least = math.ceil(1000 * test.smallest) / 10
-    verdict = "" if test.significant else f"; not significant, {least:.1f} points would be"
+    if test.significant:
+        verdict = ""
+    elif test.smallest is None:
+        verdict = "; too few photos for any difference to show"
+    else:
+        verdict = f"; not significant, {math.ceil(1000 * test.smallest) / 10:.1f} points would be"
     return f"{test.against}: +{test.gained} -{test.lost}, {found}{verdict}"

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stockpot.errors import RecipeError
 from stockpot.learning.augmentation import seed_of
 from stockpot.learning.checkpoint import Checkpoint
 from stockpot.learning.inputs import Inputs
@@ -51,20 +52,36 @@ def fit(
 
     Raises:
         KeyboardInterrupt: stopped before the first epoch was complete.
+        RecipeError: the training diverged, or the checkpoint is damaged or of something else.
     """
+    with torch.random.fork_rng(devices=[]):  # the caller's chance is not touched
+        return _fit(module, training, validation, recipe, checkpoint, stop, progress)
+
+
+def _fit(
+    module: nn.Module,
+    training: Inputs,
+    validation: Inputs,
+    recipe: Recipe,
+    checkpoint: Checkpoint | None,
+    stop: Callable[[], bool],
+    progress: Progress,
+) -> tuple[Epoch, ...]:
     optimizer = _optimizer(module, recipe)
     weights = _class_weights(training.labels, recipe)
     history, kept = _take_up(module, optimizer, checkpoint)
     saved = -SAVED_SECONDS  # when: the first epoch is saved at once
-    steps = math.ceil(len(training.labels) / recipe.batch_size)
+    n = len(training.labels)
+    steps = math.ceil(n / recipe.batch_size)
     for number in range(len(history) + 1, recipe.epochs + 1):
         started = time.perf_counter()
         module.train()
-        order = torch.Generator().manual_seed(seed_of(recipe.seed, number))
+        chance = torch.Generator().manual_seed(seed_of(recipe.seed, number))
         loss = correct = 0.0
-        for step, rows in enumerate(
-            torch.split(torch.randperm(len(training.labels), generator=order), recipe.batch_size)
-        ):
+        order = torch.randperm(n, generator=chance)
+        for step, rows in enumerate(torch.tensor_split(order, steps)):  # no batch is much smaller than others
+            if step and stop():
+                break
             lr = _falling(recipe.learning_rate, (number - 1) * steps + step, recipe.epochs * steps)
             for group in optimizer.param_groups:
                 group["lr"] = lr
@@ -74,23 +91,31 @@ def fit(
             loss += batch_loss
             correct += right
             progress("training", (number - 1) * steps + step + 1, recipe.epochs * steps)
-            if stop():
-                break
+        else:
+            figures = measure(module, validation)
+            seconds = time.perf_counter() - started
+            history.append(Epoch(number, loss / n, correct / n, *figures, lr, seconds))
+            _check_finite(history[-1])
+            if chosen_epoch(history, recipe) == number:
+                kept = _learned(module)
+            if checkpoint and time.perf_counter() - saved > SAVED_SECONDS:
+                _save(checkpoint, module, kept, optimizer, history)
+                saved = time.perf_counter()
         if stop():
             break
-        n = len(training.labels)
-        figures = measure(module, validation)
-        history.append(Epoch(number, loss / n, correct / n, *figures, lr, time.perf_counter() - started))
-        if recipe.keep == "last" or chosen_epoch(history, recipe) == number:
-            kept = _learned(module)
-        if checkpoint and time.perf_counter() - saved > SAVED_SECONDS:
-            _save(checkpoint, module, kept, optimizer, history)
-            saved = time.perf_counter()
     if not history:
         raise KeyboardInterrupt
     module.load_state_dict(kept, strict=False)
     module.eval()
     return tuple(history)
+
+
+def _check_finite(epoch: Epoch) -> None:
+    if not math.isfinite(epoch.training_loss + epoch.validation_loss):
+        raise RecipeError(
+            f"The training diverged in epoch {epoch.number} (loss {epoch.training_loss:.3g} on training, "
+            f"{epoch.validation_loss:.3g} on validation photos): lower --learning-rate."
+        )
 
 
 def chosen_epoch(history: list[Epoch] | tuple[Epoch, ...], recipe: Recipe) -> int:

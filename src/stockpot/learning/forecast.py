@@ -14,14 +14,16 @@ from torch import Tensor, nn
 
 from stockpot import project as disk
 from stockpot.backbones.graph import ensure_graph
+from stockpot.learning.checkpoint import checkpoint_of
 from stockpot.learning.classifier import Classifier
 from stockpot.learning.features import missing_features
 from stockpot.learning.fitting import fit, measure
-from stockpot.learning.inputs import AT_ONCE, SMALL, Inputs, fixed, from_photos
+from stockpot.learning.inputs import AT_ONCE, SMALL, Inputs, fixed, from_photos, read_pixels
 from stockpot.learning.recipes import Recipe
-from stockpot.learning.runs import find_run
+from stockpot.learning.runs import find_run, run_folder
 from stockpot.learning.starting import start_classifier
 from stockpot.model.engine import BATCH_SIZE, load_engine
+from stockpot.photos.preprocessing import Preprocessing
 from stockpot.photos.splits import Split, split
 from stockpot.progress import Progress, in_words, silent
 
@@ -46,8 +48,12 @@ class Forecast:
         return f"about {in_words(self.seconds)}"
 
 
-def forecast(project: Path | str, recipe: Recipe, progress: Progress = silent) -> Forecast:
-    """Return how long `train` would take; graphs that it exports on the way stay for the training.
+def forecast(
+    project: Path | str, recipe: Recipe, name: str | None = None, progress: Progress = silent
+) -> Forecast:
+    """Return how long `train` would take; epochs that a checkpoint has do not count, nor does a complete run.
+
+    Graphs that are exported on the way stay for the training.
 
     Raises:
         What `train` raises before it learns.
@@ -55,15 +61,19 @@ def forecast(project: Path | str, recipe: Recipe, progress: Progress = silent) -
     opened = disk.open_project(project)
     with opened.writing():
         sides = split(opened.folder, progress=progress)
-        done = find_run(opened, recipe.to_json(), sides.fingerprint)
+        done = find_run(opened, recipe.to_json(), sides.fingerprint, name)
         if done and not done.interrupted:
             return Forecast(0.0, 0.0)
+        folder = done.folder if done else run_folder(opened, recipe.to_json(), recipe.usual_name, name)
         classifier = start_classifier(recipe, sides.class_names, progress)
         if recipe.trainable == "head":
-            return _of_head(opened, recipe, sides, classifier, progress)
-        if recipe.trainable == "all":
-            return _of_all(recipe, sides, classifier)
-        return _of_tail(opened, recipe, sides, classifier, progress)
+            whole = _of_head(opened, recipe, sides, classifier, progress)
+        elif recipe.trainable == "all":
+            whole = _of_all(recipe, sides, classifier)
+        else:
+            whole = _of_tail(opened, recipe, sides, classifier, progress)
+        left = recipe.epochs - checkpoint_of(folder, recipe, sides).epochs()
+        return replace(whole, learning=whole.learning * left / recipe.epochs)
 
 
 def _of_head(
@@ -85,7 +95,8 @@ def _of_all(recipe: Recipe, sides: Split, classifier: Classifier) -> Forecast:
     count = recipe.batch_size if size <= SMALL else AT_ONCE
     pixels = torch.randint(0, 256, (count, size, size, 3), dtype=torch.uint8)
     inputs = from_photos(pixels, torch.zeros(count, dtype=torch.long), recipe)
-    return Forecast(FINISHING_SECONDS, _learning(classifier, inputs, recipe, sides))
+    reading = _reading_seconds(sides, classifier.backbone.preprocessing)
+    return Forecast(reading + FINISHING_SECONDS, _learning(classifier, inputs, recipe, sides))
 
 
 def _of_tail(
@@ -97,6 +108,7 @@ def _of_tail(
     graph = ensure_graph(opened.graphs, key, lambda: backbone, progress, before)
     views = recipe.views * len(sides.training) + len(sides.validation)
     preparing = views * _seconds_a_photo(graph, recipe.image_size) + FINISHING_SECONDS
+    preparing += _reading_seconds(sides, backbone.preprocessing)
     size = recipe.image_size
     with torch.no_grad():
         maps = before(torch.randint(0, 256, (AT_ONCE, size, size, 3), dtype=torch.uint8))
@@ -114,6 +126,15 @@ def _learning(module: nn.Module, inputs: Inputs, recipe: Recipe, sides: Split) -
     looking = _fastest(lambda: measure(module, inputs)) / n
     an_epoch = (learning - looking) * len(sides.training) + looking * len(sides.validation)
     return recipe.epochs * an_epoch
+
+
+def _reading_seconds(sides: Split, preprocessing: Preprocessing) -> float:
+    """Return the seconds for decoding all photos, from a few of them."""
+    photos = sides.training + sides.validation
+    some = photos[:: max(1, len(photos) // 16)]
+    started = time.perf_counter()
+    read_pixels(some, preprocessing)
+    return (time.perf_counter() - started) / len(some) * len(photos)
 
 
 def _seconds_a_photo(graph: Path, size: int) -> float:

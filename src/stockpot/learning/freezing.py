@@ -41,13 +41,14 @@ def audit_freeze(before: "dict[str, Tensor]", classifier: "Classifier") -> Freez
     after = classifier.state_dict()
     same = {name: before[name].equal(after[name]) for name in before}
     learns = {name: parameter.requires_grad for name, parameter in classifier.named_parameters()}
-    statistics = [name for name in before if name not in learns]
+    norms = [name for name, module in classifier.named_modules() if isinstance(module, _BatchNorm)]
+    statistics = [name for name in before if name not in learns and name.rpartition(".")[0] in norms]
     return FreezeAudit(
         frozen_parameters=sum(before[name].numel() for name, learn in learns.items() if not learn),
         frozen_changed=sum(not same[name] for name, learn in learns.items() if not learn),
         trained_parameters=sum(before[name].numel() for name, learn in learns.items() if learn),
         trained_unchanged=sum(same[name] for name, learn in learns.items() if learn),
-        batch_norms=sum(isinstance(module, _BatchNorm) for module in classifier.modules()),
+        batch_norms=len(norms),
         statistics=len(statistics),
         statistics_changed=sum(not same[name] for name in statistics),
         batch_norm=classifier.batch_norm,

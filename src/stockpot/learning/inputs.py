@@ -17,7 +17,7 @@ from stockpot.learning.prefixes import Views
 from stockpot.learning.recipes import Recipe
 from stockpot.photos.photo import Photo
 from stockpot.photos.preprocessing import Preprocessing, stream_prepared
-from stockpot.progress import Progress
+from stockpot.progress import Progress, silent
 
 SMALL = 64  # pixels on each side of a photo, of which a whole batch fits into memory anyway
 AT_ONCE = 8  # photos of 256 pixels or their maps, so that a whole network learns within 4 GB
@@ -60,7 +60,7 @@ def from_views(views: Views, labels: Tensor, seed: int) -> Inputs:
     return Inputs(labels, take, AT_ONCE)
 
 
-def read_pixels(photos: Sequence[Photo], preprocessing: Preprocessing, progress: Progress) -> Tensor:
+def read_pixels(photos: Sequence[Photo], preprocessing: Preprocessing, progress: Progress = silent) -> Tensor:
     """Return photos as a network receives them: `(N, S, S, 3)`, uint8; 200 MB a thousand at 256 pixels.
 
     Raises:

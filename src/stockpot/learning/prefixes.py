@@ -7,6 +7,7 @@ even size are padded on one side). One file of float16, deleted when its run is 
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +39,7 @@ class Views:
 
     def delete(self) -> None:
         """Delete the file; it can be computed again."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _forget(self.folder)
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def cached_views(
     identity = [key, *astuple(variation), [photo.sha256 for photo in photos]]
     folder = project.prefixes / hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
     written = disk.read_lines(folder / "done.jsonl")
-    done = written[-1]["views"] if written else 0
+    done = min(written[-1]["views"], _whole_views(folder, written[-1]["shape"])) if written else 0
     total = len(photos) * variation.count
     numbers = [divmod(number, variation.count) for number in range(done, total)]
     stream = (variation.view(photos[i], pixels[i], view) for i, view in numbers)
@@ -90,6 +91,25 @@ def cached_views(
     shape = disk.read_lines(folder / "done.jsonl")[-1]["shape"]
     maps = np.memmap(folder / "views.f16", np.float16, "r", shape=(len(photos), variation.count, *shape))
     return Views(maps, folder)
+
+
+def forget_views(project: disk.Project, but: Sequence[Views]) -> None:
+    """Delete all cached views but some."""
+    kept = {views.folder for views in but}
+    for folder in disk.visible(project.prefixes):
+        if folder not in kept:
+            _forget(folder)
+
+
+def _forget(folder: Path) -> None:
+    (folder / "done.jsonl").unlink(missing_ok=True)  # first: without it nothing counts
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _whole_views(folder: Path, shape: Sequence[int]) -> int:
+    """Return how many views the file holds."""
+    path = folder / "views.f16"
+    return path.stat().st_size // (2 * math.prod(shape)) if path.exists() else 0
 
 
 def _compute(

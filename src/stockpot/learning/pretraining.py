@@ -35,7 +35,6 @@ from stockpot.photos.cifar10 import CLASS_NAMES, SIZE, Cifar10, Side, read_cifar
 from stockpot.photos.preprocessing import Preprocessing
 from stockpot.progress import Progress, silent
 
-WHITENING_PHOTOS = 5000  # at most, whose patches the first layer is made of
 BIAS_RATE = 0.053  # highest learning rate of biases, for the sum of a batch's losses
 HEAD_RATE = 0.67  # likewise of the head, were its inputs divided by their number
 DECAY = 2e-6  # of biases and head, a photo
@@ -168,7 +167,7 @@ class _Student(nn.Module):
         self.head = new_head(recipe.channels, len(CLASS_NAMES), recipe.seed)
         with torch.no_grad():
             self.head.weight.div_(self.head.weight.std() * recipe.channels)
-        cifar_resnet.whiten(network, self.backbone.normalize(pixels[:WHITENING_PHOTOS]))
+        cifar_resnet.whiten(network, self.backbone.normalize(pixels[: cifar_resnet.WHITENING_PHOTOS]))
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.weight.requires_grad_(
@@ -347,7 +346,7 @@ A small network for photos of 32 x 32 pixels, and the ten classes it was trained
 |---|---|
 {table}
 
-The filters of the first layer are the principal directions of at most {WHITENING_PHOTOS:,} training photos and
-were not learned. Photos of another size are resized to 32 x 32 pixels, so fine detail is lost. Probabilities are
+The filters of the first layer are the principal directions of patches of training photos and were not learned.
+Photos of another size are resized to 32 x 32 pixels, so fine detail is lost. Probabilities are
 not calibrated: label smoothing keeps them modest.
 """

@@ -1,20 +1,33 @@
 """Every choice that defines a training, as one flat value."""
 
-import hashlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stockpot.backbones.catalog import CATALOG, look_up
 from stockpot.errors import RecipeError
-from stockpot.learning.runs import find_model, kind_of
+from stockpot.learning.runs import find_model, kind_of, short_hash
+from stockpot.learning.seeds import seed_head
 from stockpot.model.model_file import is_model, read_model
 
 if TYPE_CHECKING:
     from stockpot.backbones.backbone import Backbone
     from stockpot.learning.runs import Run
 
-MOST_VIEWS = 8
+MOST_VIEWS = 4
+USUAL: dict[str, dict[str, Any]] = {  # fields in which a recipe differs from `Recipe()`
+    "from-scratch": {
+        "start": "random",
+        "trainable": "all",
+        "batch_norm": "training",
+        "augment": "light",
+        "epochs": 60,
+        "learning_rate": 2e-3,
+        "weight_decay": 5e-2,
+    },
+    "linear-probe": {},
+    "fine-tune": {"head": "keep", "augment": "light", "epochs": 15, "keep": "best"},
+}
 _CHOICES = {
     "head": ("new", "keep"),
     "batch_norm": ("inference", "training"),
@@ -84,10 +97,10 @@ class Recipe:
                 "augment is for layers that learn; the features of a frozen backbone are computed once: "
                 "choose augment 'none', or trainable 'all' or a block."
             )
-        if self.head == "keep" and not is_model(Path(self.start)):
-            raise RecipeError(
-                f"head is 'keep' and start {self.start!r}: give the model whose head it is, as --start."
-            )
+        if self.seed < 0:
+            raise RecipeError(f"seed is {self.seed}; expected 0 or more.")
+        if self.head == "keep":
+            self._check_kept()
         if not isinstance(self.backbone, str):
             own = self.backbone.preprocessing
             if (self.image_size, self.resize) != (own.image_size, own.resize):
@@ -95,6 +108,21 @@ class Recipe:
                     f"{self.backbone.name} expects {own.image_size} pixels and {own.resize}, the recipe says "
                     f"{self.image_size} and {self.resize}: change its Preprocessing."
                 )
+
+    def _check_kept(self) -> None:
+        """Refuse what differs from the model whose head is kept."""
+        if not is_model(Path(self.start)):
+            raise RecipeError(
+                f"head is 'keep' and start {self.start!r}, which is no model: give one as --start."
+            )
+        model = read_model(Path(self.start))
+        backbone = self.backbone if isinstance(self.backbone, str) else self.backbone.name
+        own = model.preprocessing
+        found = {"backbone": backbone, "image_size": self.image_size, "resize": self.resize}
+        expected = {"backbone": model.backbone, "image_size": own.image_size, "resize": own.resize}
+        for name, value in expected.items():
+            if found[name] != value:
+                raise RecipeError(f"{name} is {found[name]!r}; {self.start} has {value!r}: leave it out.")
 
     @property
     def name(self) -> str:
@@ -121,16 +149,9 @@ class Recipe:
         Raises:
             RecipeError: an unknown field, or a value that cannot be carried out.
         """
-        usual = {
-            "start": "random",
-            "trainable": "all",
-            "batch_norm": "training",
-            "augment": "light",
-            "epochs": 60,
-            "learning_rate": 2e-3,
-            "weight_decay": 5e-2,
-        }
-        return cls._made(usual, backbone or "cifar", changes)
+        if changes.get("start") not in (None, "random"):
+            raise RecipeError("From scratch weights are random: leave out start, or choose another recipe.")
+        return cls._made(USUAL["from-scratch"], backbone or "cifar", changes)
 
     @classmethod
     def linear_probe(cls, backbone: "str | Backbone | None" = None, **changes: Any) -> "Recipe":
@@ -144,7 +165,7 @@ class Recipe:
         Raises:
             RecipeError: an unknown field, or a value that cannot be carried out.
         """
-        return cls._made({}, backbone, changes)
+        return cls._made(USUAL["linear-probe"], backbone, changes)
 
     @classmethod
     def fine_tune(cls, start: "Run | Path | str", trainable: str = "all", **changes: Any) -> "Recipe":
@@ -165,17 +186,10 @@ class Recipe:
         """
         place = start if isinstance(start, Path | str) else start.model_path
         model = read_model(find_model(Path(place)))
-        rate = float(model.recipe.get("learning_rate", cls.learning_rate))
-        usual = {
-            "start": str(model.path),
-            "head": "keep",
-            "trainable": trainable,
-            "augment": "light",
-            "epochs": 15,
-            "keep": "best",
-            "learning_rate": rate / 10,
-        }
-        return cls._made(usual, None, changes)
+        is_run = "trainable" in model.recipe  # a pretrained model's rate was that of another optimizer
+        rate = model.recipe["learning_rate"] if is_run else cls.learning_rate
+        own = {"start": str(model.path), "trainable": trainable, "learning_rate": rate / 10}
+        return cls._made(USUAL["fine-tune"] | own, None, changes)
 
     @classmethod
     def _made(
@@ -189,6 +203,10 @@ class Recipe:
             )
         given = {name: value for name, value in changes.items() if value is not None}
         together = usual | given
+        if Path(str(together.get("start", ""))).is_dir():
+            together["start"] = str(find_model(Path(together["start"])))
+        if together.get("augment") == "none":
+            together.setdefault("views", 1)
         return cls(**(_usual(backbone, together.get("start")) | together))
 
     @classmethod
@@ -212,15 +230,20 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as JSON holds it: a file of weights by its name and sha256, without its folder."""
-        start, file = self.start, Path(self.start)
-        if file.is_file():
-            of = f"run {file.absolute().parent.name}" if file.name == "model.safetensors" else file.name
-            start = f"{of} (sha256 {hashlib.sha256(file.read_bytes()).hexdigest()[:12]})"
         name = self.backbone if isinstance(self.backbone, str) else self.backbone.name
         return {field.name: getattr(self, field.name) for field in fields(self)} | {
             "backbone": name,
-            "start": start,
+            "start": self._describe_start(),
         }
+
+    def _describe_start(self) -> str:
+        file = Path(self.start)
+        if not file.is_file():
+            return self.start
+        of = f"run {file.absolute().parent.name}" if file.name == "model.safetensors" else file.name
+        head = seed_head(read_model(file), self.seed) if self.head == "keep" else None
+        with_head = f", head {short_hash(head)}" if head else ""
+        return f"{of} (sha256 {short_hash(file)}{with_head})"
 
 
 def _listed(words: tuple[str, ...]) -> str:

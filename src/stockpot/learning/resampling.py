@@ -5,6 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -79,10 +80,18 @@ class LearningCurve:
         return "unclear" if self.gain > 0.01 else "little"
 
     @property
+    def intervals(self) -> tuple[tuple[float, float], ...]:
+        """95 % intervals (Wilson) of the means, as far as the number of validation photos makes them uncertain."""
+        from scipy.stats import binomtest
+
+        tests = (binomtest(round(mean * self.n), self.n) for mean in self.means)
+        return tuple(tuple(map(float, test.proportion_ci(method="wilson"))) for test in tests)  # type: ignore[misc]
+
+    @property
     def margin(self) -> float:
-        """Half the width of a 95 % interval of an accuracy on so many validation photos."""
-        share = self.means[-1]
-        return float(1.96 * np.sqrt(share * (1 - share) / self.n))
+        """Half the width of the last interval."""
+        low, high = self.intervals[-1]
+        return (high - low) / 2
 
     def __str__(self) -> str:
         """Answer whether more photos would help."""
@@ -95,17 +104,22 @@ class LearningCurve:
         return f"would more photos help? {words[self.answer]}: {points} (by training photos)"
 
 
-def cross_validate(project: disk.Project, run: Run, split: Split, progress: Progress = silent) -> Resampled:
+def cross_validate(
+    project: disk.Project, run: Run, split: Split, progress: Progress = silent
+) -> Resampled | None:
     """Return the accuracies of a linear probe on five parts of all photos, each held out once.
 
-    Near duplicates stay in one part. Computed once a run.
+    Near duplicates stay in one part. Computed once a run. None where a class has fewer than five groups.
     """
+    photos = split.training + split.validation
+    groups = {name: {photo.group for photo in photos if photo.label == name} for name in split.class_names}
+    if min(map(len, groups.values())) < FOLDS:
+        return None
     kept = run.folder / "cross_validation.json"
-    if value := disk.read_json(kept):
+    if value := _kept(kept, run):
         return Resampled(tuple(value["accuracies"]))
     from sklearn.model_selection import StratifiedGroupKFold
 
-    photos = split.training + split.validation
     x, y = _features(project, run, photos, progress)
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=run.recipe["seed"])
     parts = list(folds.split(x, y, [photo.group for photo in photos]))
@@ -114,7 +128,7 @@ def cross_validate(project: disk.Project, run: Run, split: Split, progress: Prog
         accuracies.append(_accuracy(run, x, y, learned, held))
         progress("cross-validating", done, FOLDS)
     found = Resampled(tuple(accuracies))
-    disk.write_json(kept, asdict(found))
+    _keep(kept, run, asdict(found))
     return found
 
 
@@ -126,7 +140,7 @@ def learning_curve(
     Each class is thinned alike, but keeps at least one photo.
     """
     kept = run.folder / "learning_curve.json"
-    if value := disk.read_json(kept):
+    if value := _kept(kept, run):
         return LearningCurve(tuple(value["photos"]), tuple(map(tuple, value["accuracies"])), value["n"])
     x, y = _features(project, run, split.training + split.validation, progress)
     n = len(split.training)
@@ -139,8 +153,27 @@ def learning_curve(
         accuracies.append(tuple(_accuracy(run, x, y, rows, held) for rows in drawn))
         progress("learning from fewer photos", done, len(SHARES))
     found = LearningCurve(tuple(counts), tuple(accuracies), len(held))
-    disk.write_json(kept, asdict(found))
+    _keep(kept, run, asdict(found))
     return found
+
+
+def _kept(file: Path, run: Run) -> dict[str, Any] | None:
+    """Return what was computed for this very run before."""
+    value: dict[str, Any] | None = disk.read_json(file)
+    return value if value and value.get("of") == _identity(run) else None
+
+
+def _keep(file: Path, run: Run, value: dict[str, Any]) -> None:
+    disk.write_json(file, value | {"of": _identity(run)})
+
+
+def _identity(run: Run) -> list[str]:
+    return [
+        run.split_fingerprint,
+        str(run.recipe["start"]),
+        str(run.recipe["seed"]),
+        f"{run.evaluation.loss!r}",
+    ]
 
 
 def _thinned(labels: NDArray[np.integer], share: float, chance: np.random.Generator) -> NDArray[np.integer]:

@@ -1,5 +1,6 @@
 """A run: one executed recipe with history, evaluation and weights, as its folder holds it."""
 
+import hashlib
 import logging
 import re
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from stockpot.photos.splits import look_at_split
 
 log = logging.getLogger("stockpot")
 
+_FROM_RUN = r"^run (.+) \(sha256 (\w+)(?:, head \w+)?\)$"  # as a recipe's `start` says it
 CHECKED_PHOTOS = 4  # go through the whole torch network when a run is saved
 
 
@@ -63,8 +65,13 @@ class Run:
     @property
     def started_from(self) -> str:
         """Name of the run that it went on from, or nothing."""
-        found = re.fullmatch(r"run (.+) \(sha256 \w+\)", str(self.recipe["start"]))
+        found = re.fullmatch(_FROM_RUN, str(self.recipe["start"]))
         return found[1] if found else ""
+
+    def goes_on_from(self, other: "Run") -> bool:
+        """Tell whether it started from the very model of another run."""
+        found = re.fullmatch(_FROM_RUN, str(self.recipe["start"]))
+        return found is not None and found[1] == other.name and found[2] == short_hash(other.model_path)
 
     @property
     def kind(self) -> str:
@@ -167,7 +174,13 @@ def run_folder(project: disk.Project, recipe: dict[str, Any], usual: str, name: 
 
 def _without_hash(recipe: dict[str, Any]) -> dict[str, Any]:
     """Return a recipe in which a run to start from is known by its name: it may have been trained again."""
-    return recipe | {"start": re.sub(r"^(run .+) \(sha256 \w+\)$", r"\1", str(recipe["start"]))}
+    return recipe | {"start": re.sub(_FROM_RUN, r"run \1", str(recipe["start"]))}
+
+
+def short_hash(file: Path) -> str:
+    """Return the first 12 hexadecimal digits of a file's sha256."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
 
 
 def find_model(place: Path) -> Path:

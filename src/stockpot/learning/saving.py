@@ -47,7 +47,8 @@ class Trained:
     split: Split
     history: tuple[Epoch, ...]
     chosen_epoch: int  # whose weights the classifier has
-    interrupted: bool
+    interrupted: bool  # before its last epoch
+    stopped: bool  # by Ctrl-C, at whatever epoch
     logits: NDArray[np.float32]  # (N, K), of the validation photos
     evaluation: Evaluation
     audit: FreezeAudit

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 from stockpot import project as disk
 from stockpot.learning.resampling import Resampled
 from stockpot.learning.runs import Run
+from stockpot.model.model_file import ModelFile
 
 if TYPE_CHECKING:
     from stockpot.learning.saving import Trained
@@ -44,7 +45,16 @@ def has_seed(run: Run, seed: int) -> bool:
     return (seed_folder(run.folder) / f"{seed}.json").exists()
 
 
-def read_head(run: Path, seed: int) -> dict[str, NDArray[np.float32]] | None:
-    """Return the head `weight` `(K, C)` and `bias` `(K,)` of another seed, where a run's folder has it."""
-    file = seed_folder(run) / f"{seed}.safetensors"
-    return load_file(file) if file.exists() else None
+def seed_head(model: ModelFile, seed: int) -> Path | None:
+    """Return the file of another seed's head, where a model is a probe's and its run has that seed.
+
+    Heads of other runs belong to backbones that were not kept.
+    """
+    file = seed_folder(model.path.parent) / f"{seed}.safetensors"
+    return file if model.recipe.get("trainable") == "head" and file.exists() else None
+
+
+def read_head(model: ModelFile, seed: int) -> dict[str, NDArray[np.float32]]:
+    """Return `weight` `(K, C)` and `bias` `(K,)` that fine-tuning with a seed starts from."""
+    file = seed_head(model, seed)
+    return load_file(file) if file else {"weight": model.weight, "bias": model.bias}

@@ -30,17 +30,17 @@ def start_classifier(recipe: Recipe, class_names: tuple[str, ...], progress: Pro
                 f"{recipe.start} knows the classes {', '.join(model.class_names)}; the photos have "
                 f"{', '.join(class_names)}: train a new head first, or choose head 'new'."
             )
-        other = read_head(model.path.parent, recipe.seed)
-        head = other or {"weight": model.weight, "bias": model.bias}
+        head = read_head(model, recipe.seed)
         classifier.head.load_state_dict({part: torch.from_numpy(array) for part, array in head.items()})
     return classifier.train()
 
 
 def _backbone(recipe: Recipe, progress: Progress) -> Backbone:
+    own = None if isinstance(recipe.backbone, str) else recipe.backbone
+    if recipe.head == "keep":
+        return read_model_backbone(read_model(Path(recipe.start)), own)
     if not isinstance(recipe.backbone, str):
         return copy.deepcopy(recipe.backbone).eval()  # learning must not reach the user's own module
-    if recipe.head == "keep":
-        return read_model_backbone(read_model(Path(recipe.start)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)  # of random weights
         return load_backbone(recipe.backbone, recipe.start, recipe.image_size, recipe.resize, progress)

@@ -3,6 +3,7 @@
 `N` photos, `S` input size, `K` classes.
 """
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,14 +16,15 @@ from stockpot import project as disk
 from stockpot.backbones import cifar_resnet
 from stockpot.backbones.backbone import Backbone
 from stockpot.backbones.graph import ensure_graph
-from stockpot.learning.checkpoint import Checkpoint
+from stockpot.errors import RecipeError
+from stockpot.learning.checkpoint import checkpoint_of
 from stockpot.learning.classifier import Classifier
 from stockpot.learning.evaluation import evaluate_logits
 from stockpot.learning.features import Features, cached_features
 from stockpot.learning.fitting import chosen_epoch, fit
 from stockpot.learning.freezing import audit_freeze, snapshot
 from stockpot.learning.inputs import Inputs, fixed, from_photos, from_views, read_pixels
-from stockpot.learning.prefixes import Variation, Views, cached_views
+from stockpot.learning.prefixes import Variation, Views, cached_views, forget_views
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import Run, find_run, run_folder
 from stockpot.learning.saving import Trained, save_run
@@ -33,8 +35,6 @@ from stockpot.model.engine import load_engine
 from stockpot.photos.photo import Photo
 from stockpot.photos.splits import Split, split
 from stockpot.progress import Progress, silent
-
-WHITENING_PHOTOS = 5000  # at most, whose patches the first layer of the small network is made of
 
 
 def train(
@@ -72,6 +72,8 @@ def train(
         KeyboardInterrupt: stopped before the first epoch was complete.
     """
     recipe = recipe or Recipe.linear_probe()
+    if seeds < 1:
+        raise RecipeError(f"seeds is {seeds}; expected 1 or more.")
     opened = disk.open_project(project)
     with opened.writing():
         sides = split(opened.folder, progress=progress)
@@ -114,6 +116,8 @@ class _Training:
         run = save_run(self.folder, self.opened, trained, features)
         if not run.interrupted:
             clean()
+            if trained.stopped:  # in its last epoch: it is complete, but nothing further is wanted
+                raise KeyboardInterrupt
         return run
 
     def beside(self, run: Run) -> None:
@@ -123,10 +127,14 @@ class _Training:
             KeyboardInterrupt: stopped before the last epoch.
         """
         trained, _, clean = self._learn()
-        if trained.interrupted:
+        if trained.stopped:
             raise KeyboardInterrupt
         save_seed(run, self.opened, trained)
         clean()
+        if self.recipe.trainable != "head":  # nobody will ask for this backbone's graph and maps again
+            key = trained.classifier.backbone.key
+            (self.opened.graphs / f"{key}.onnx").unlink(missing_ok=True)
+            shutil.rmtree(self.opened.features / key, ignore_errors=True)
 
     def _learn(self) -> tuple[Trained, Features, Callable[[], None]]:
         """Return what was trained, features of the validation photos, and what to call when it is saved."""
@@ -135,8 +143,7 @@ class _Training:
         clock.lap("weights")
         learning = self._learning(classifier)
         clock.lap("preparing photos")
-        origin = {"recipe": self.recipe.to_json(), "split": self.sides.fingerprint}
-        checkpoint = Checkpoint(self.folder / f"checkpoint{self.recipe.seed or ''}.safetensors", origin)
+        checkpoint = checkpoint_of(self.folder, self.recipe, self.sides)
         checkpoint.forget_unless("split")  # of photos that have changed since: of no use any more
         before = snapshot(classifier)
         with stop_softly() as stop:
@@ -149,8 +156,9 @@ class _Training:
                 stop,
                 self.progress,
             )
-            interrupted = stop() and len(history) < self.recipe.epochs
+            stopped = stop()
         clock.lap("learning")
+        clock.seconds["learning"] = sum(epoch.seconds for epoch in history)  # also of those before a kill
         classifier.eval().to(memory_format=torch.contiguous_format)
         audit = audit_freeze(before, classifier)
         features = self._features(classifier.backbone, self.sides.validation)
@@ -164,7 +172,8 @@ class _Training:
             split=self.sides,
             history=history,
             chosen_epoch=chosen_epoch(history, self.recipe),
-            interrupted=interrupted,
+            interrupted=stopped and len(history) < self.recipe.epochs,
+            stopped=stopped,
             logits=logits,
             evaluation=evaluate_logits(logits, truth, self.sides.class_names),
             audit=audit,
@@ -190,11 +199,14 @@ class _Training:
         if recipe.trainable == "all":
             classifier.unfreeze().to(memory_format=torch.channels_last)
             if recipe.start == "random" and recipe.backbone == "cifar":
-                cifar_resnet.whiten(backbone.module, backbone.normalize(pixels[:WHITENING_PHOTOS]))
+                cifar_resnet.whiten(
+                    backbone.module, backbone.normalize(pixels[: cifar_resnet.WHITENING_PHOTOS])
+                )
             return _Learning(classifier, from_photos(pixels, y, recipe), fixed(seen, y_validation))
         before, tail = classifier.freeze_before(recipe.trainable)
         views = self._views(backbone, before, photos[0], pixels, recipe.views)
         plain = self._views(backbone, before, photos[1], seen, 1)
+        forget_views(self.opened, (views, plain))  # those of trainings that were given up
 
         def clean() -> None:
             views.delete()

@@ -12,7 +12,7 @@ _SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # names the format;
 _SIDES = {"training": "#5e3c99", "validation": "#e66101"}
 _RULE = {
     "mark": {"type": "rule", "strokeDash": [4, 4], "color": "#888"},
-    "encoding": {"x": {"field": "at", "type": "quantitative"}},
+    "encoding": {"x": {"field": "epoch", "type": "quantitative"}},
 }
 _CONFIG = {
     "font": "system-ui, sans-serif",
@@ -44,7 +44,7 @@ def learning_curves(
         for side in _SIDES
     ]
     curves = _curves(quantity, title, side_title)
-    start = {"data": {"values": [{"at": len(before) + 0.5}]}, **_RULE}
+    start = {"data": {"values": [{"epoch": len(before) + 0.5}]}, **_RULE}
     return {
         "$schema": _SCHEMA,
         "config": _CONFIG,
@@ -70,6 +70,10 @@ def photos_curve(curve: LearningCurve, photos_title: str, accuracy_title: str) -
     }
     color = _SIDES["validation"]
     mean = {"field": "accuracy", "aggregate": "mean"}
+    bars = [
+        {"photos": photos, "low": low, "high": high}
+        for photos, (low, high) in zip(curve.photos, curve.intervals, strict=True)
+    ]
     return {
         "$schema": _SCHEMA,
         "config": _CONFIG,
@@ -78,6 +82,11 @@ def photos_curve(curve: LearningCurve, photos_title: str, accuracy_title: str) -
         "data": {"values": rows},
         "encoding": {"x": {"field": "photos", "type": "quantitative", "title": photos_title}},
         "layer": [
+            {
+                "data": {"values": bars},
+                "mark": {"type": "rule", "color": "#bbb", "strokeWidth": 3},
+                "encoding": {"y": y | {"field": "low"}, "y2": {"field": "high"}},
+            },
             {"mark": {"type": "line", "color": color}, "encoding": {"y": y | mean}},
             {"mark": {"type": "point", "color": color}, "encoding": {"y": y | {"field": "accuracy"}}},
         ],

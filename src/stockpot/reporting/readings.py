@@ -1,11 +1,13 @@
 """Sentences of the report: the texts of a language, and what the figures of a run say in words."""
 
+import math
 import tomllib
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.resources import files
 
-from stockpot.learning.resampling import LearningCurve
+from stockpot.learning.comparison import Comparison, McNemar
+from stockpot.learning.resampling import LearningCurve, Resampled
 from stockpot.learning.runs import CHECKED_PHOTOS, Run
 from stockpot.model.model_file import ModelFile
 
@@ -43,24 +45,31 @@ def read_curves(run: Run, say: Say) -> str:
     return f"{gap} {say(key, best=best.number, lowest=lowest, last=final)}"
 
 
-def read_training(run: Run, model: ModelFile, project: str, say: Say) -> str:
+def read_training(run: Run, before: Run | None, model: ModelFile, project: str, say: Say) -> str:
     """Say what learned from what, in which way."""
+    recipe, audit = run.recipe, run.audit
     channels, height, width = run.maps
-    audit = run.audit
+    tenth = before is not None and math.isclose(recipe["learning_rate"], before.recipe["learning_rate"] / 10)
+    views = recipe["views"]
     return say(
         f"training.how_{kind(run)}",
-        size=run.recipe["image_size"],
+        size=recipe["image_size"],
         classes=len(model.class_names),
         channels=channels,
         height=height,
         width=width,
         attribution=model.attribution,
-        block=run.recipe["trainable"],
+        block=recipe["trainable"],
         trained=f"{audit.trained_parameters:,}",
         all=f"{audit.trained_parameters + audit.frozen_parameters:,}",
-        views=run.recipe["views"],
-        rate=f"{run.recipe['learning_rate']:g}",
-        run=run.started_from,
+        origin=say(
+            f"training.origin_{'run' if run.started_from else 'other'}",
+            start=run.started_from or recipe["start"],
+        ),
+        varied=say(f"training.varied_{recipe['augment']}"),
+        views=say("training.view") if views == 1 else say("training.views", count=views),
+        rate=f"{recipe['learning_rate']:g}",
+        tenth=say("training.tenth") if tenth else "",
         project=project,
     )
 
@@ -95,6 +104,35 @@ def read_learning_curve(curve: LearningCurve, say: Say) -> str:
         gain=f"{100 * curve.gain:.1f}",
     )
     return f"{answer} {say('comparison.more_note', n=curve.n, margin=f'{100 * curve.margin:.1f}')}"
+
+
+def read_test(test: McNemar | None, say: Say) -> str:
+    """Say what a run's test against another found."""
+    if test is None:
+        return ""
+    p = f"{test.p:.3f}" if test.p >= 0.001 else f"{test.p:.0e}"
+    found = say("comparison.test", against=test.against, gained=test.gained, lost=test.lost, p=p)
+    if test.significant:
+        return found
+    if test.smallest is None:
+        return f"{found}; {say('comparison.too_few')}"
+    points = f"{math.ceil(1000 * test.smallest) / 10:.1f}"
+    return f"{found}; {say('comparison.not_significant', points=points)}"
+
+
+def read_remarks(comparison: Comparison, say: Say) -> list[str]:
+    """Return what must be said beside the table, a sentence each."""
+
+    def spread(key: str, run: str, found: Resampled) -> str:
+        figures = {"mean": percent(found.mean), "deviation": f"{100 * found.deviation:.1f}"}
+        return say(f"comparison.{key}", run=run, count=found.count, **figures)
+
+    rows = comparison.rows
+    remarks = [say("comparison.chosen")] if any(row.chosen for row in rows) else []
+    remarks += [say("comparison.interrupted", run=row.name) for row in rows if row.interrupted]
+    remarks += [spread("seeds", row.name, row.seeds) for row in rows if row.seeds]
+    remarks += [spread("folds", comparison.probe, comparison.folds)] if comparison.folds else []
+    return remarks + [say("comparison.stale", run=name) for name in comparison.stale]
 
 
 def kind(run: Run) -> str:

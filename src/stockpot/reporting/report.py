@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -21,7 +21,9 @@ from stockpot import project as disk
 from stockpot.errors import ProjectError
 from stockpot.explanation.explanation import Explanation, shared_scale, thumbnail
 from stockpot.explanation.selection import Selection, explain_run
-from stockpot.learning.comparison import Comparison, compare, describe
+from stockpot.learning.comparison import Comparison, compare
+from stockpot.learning.recipes import USUAL, Recipe
+from stockpot.learning.resampling import DRAWS
 from stockpot.learning.runs import Run, read_runs
 from stockpot.model.model_file import ModelFile, read_model
 from stockpot.model.overlay import legend
@@ -40,8 +42,10 @@ from stockpot.reporting.readings import (
     read_confusion,
     read_curves,
     read_learning_curve,
+    read_remarks,
     read_seconds,
     read_summary,
+    read_test,
     read_training,
     texts,
 )
@@ -60,6 +64,7 @@ SECTIONS = (  # anchor, number on the lab sheet; the title is the text `<anchor>
 )
 
 
+_TITLES = {"xception": "Xception", "efficientnet_lite0": "EfficientNet-Lite0", "cifar": "the small network"}
 _NUMBERS = {"scratch": "3", "probe": "5", "tail": "5.4", "tuned": "5.4"}  # on the lab sheet
 
 
@@ -81,7 +86,7 @@ def write_report(project: Path | str, run: str | None = None, progress: Progress
     chosen = _choose_run(opened, split, run)
     selection = explain_run(opened, chosen, split, progress)
     comparison = compare(opened.folder, progress)
-    page = _render(opened, chosen, split, selection, comparison)
+    page = _render(opened, chosen, split, selection, comparison, asked=run is not None)
     with opened.writing():
         disk.write_bytes(opened.report, page.encode("utf-8", "backslashreplace"))
     return opened.report
@@ -99,7 +104,12 @@ def _choose_run(opened: disk.Project, split: Split, name: str | None) -> Run:
 
 
 def _render(
-    opened: disk.Project, run: Run, split: Split, selection: Selection, comparison: Comparison
+    opened: disk.Project,
+    run: Run,
+    split: Split,
+    selection: Selection,
+    comparison: Comparison,
+    asked: bool,
 ) -> str:
     say = texts("en")
     name = opened.folder.resolve().name
@@ -120,7 +130,10 @@ def _render(
         "say": say,
         "percent": percent,
         "in_words": in_words,
-        "describe": describe,
+        "read_test": read_test,
+        "remarks": read_remarks(comparison, say),
+        "which": say(f"evaluation.{'asked' if asked else 'best'}", run=run.name, runs=len(comparison.rows)),
+        "draws": DRAWS,
         "decimal": lambda value: f"{value:.3f}",
         "style": Markup((room / "templates" / "report.css").read_text("utf-8")),
         "scripts": [Markup((vendor / file).read_text("utf-8")) for file in scripts],
@@ -202,14 +215,14 @@ def _training(run: Run, runs: dict[str, Run], project: str, say: Say) -> dict[st
     """Return what the section of a training shows."""
     before = runs.get(run.started_from)
     earlier = before.history if before else ()
-    backbone, side = run.recipe["backbone"].capitalize(), say("training.side")
+    backbone, side = _TITLES.get(run.recipe["backbone"], run.recipe["backbone"]), say("training.side")
     return {
         "anchor": f"training-{run.name}",
-        "number": _NUMBERS[kind(run)] if backbone != "Cifar" or kind(run) != "probe" else "4",
+        "number": "4" if run.recipe["start"] == "cifar10" else _NUMBERS[kind(run)],
         "title": say(f"training.{kind(run)}", start=_origin(run), backbone=backbone),
         "run": run,
         "before": before.name if before else "",
-        "how": read_training(run, read_model(run.model_path), project, say),
+        "how": read_training(run, before, read_model(run.model_path), project, say),
         "code": _code(run, project),
         "summary": read_summary(run, say),
         "loss": charts.learning_curves(run.history, "loss", say("training.loss"), side, earlier),
@@ -223,16 +236,26 @@ def _training(run: Run, runs: dict[str, Run], project: str, say: Say) -> dict[st
 
 def _code(run: Run, project: str) -> str:
     """Return the call that makes a run again."""
-    backbone = json.dumps(run.recipe["backbone"])
-    trainable = json.dumps(run.recipe["trainable"])
-    recipe = {
-        "scratch": f"from_scratch(backbone={backbone})",
-        "probe": f"linear_probe(backbone={backbone})",
-        "tail": f"fine_tune(start={run.started_from}, trainable={trainable})",
-        "tuned": f"fine_tune(start={run.started_from})",
-    }[kind(run)]
-    variable = re.sub(r"\W", "_", run.name)
-    return f"{variable} = stockpot.train({json.dumps(project)}, stockpot.Recipe.{recipe})"
+    recipe = dict(run.recipe)
+    backbone, start = json.dumps(recipe.pop("backbone")), recipe.pop("start")
+    given = [f"backbone={backbone}"]
+    if run.kind == "fine-tune":
+        given = [f"start={_variable(run.started_from) if run.started_from else json.dumps(start)}"]
+        given += [f"trainable={json.dumps(recipe['trainable'])}"] if recipe["trainable"] != "all" else []
+    usual = {field.name: field.default for field in fields(Recipe)} | USUAL[run.kind]
+    derived = {"trainable", "image_size"} | ({"learning_rate"} if run.kind == "fine-tune" else set())
+    given += [
+        f"{name}={json.dumps(value)}"
+        for name, value in recipe.items()
+        if name not in derived and value != usual[name]
+    ]
+    call = f"{run.kind.replace('-', '_')}({', '.join(given)})"
+    return f"{_variable(run.name)} = stockpot.train({json.dumps(project)}, stockpot.Recipe.{call})"
+
+
+def _variable(name: str) -> str:
+    """Return a run's name as Python can spell it."""
+    return re.sub(r"\W|^(?=\d)", "_", name)
 
 
 def _contents(trainings: list[dict[str, Any]], say: Say) -> list[tuple[str, str, str]]:
