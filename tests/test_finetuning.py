@@ -10,12 +10,14 @@ import time
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from stockpot.backbones.backbone import load_backbone
 from stockpot.errors import RecipeError
 from stockpot.learning.forecast import forecast
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import read_run
+from stockpot.learning.starting import start_classifier
 from stockpot.learning.training import train
 from stockpot.model.model_file import read_backbone, read_model
 from stockpot.project import Project
@@ -125,15 +127,29 @@ def test_another_seed_keeps_figures_and_head(project):
     stages.clear()
     train(project, recipe, seeds=3, progress=lambda stage, *_: stages.append(stage))
     assert "training" not in stages
-    tuned = Recipe.fine_tune(run, "conv_head", epochs=1, views=1)
-    first, second = (train(project, tuned, name=f"t{seed}") if not seed else None for seed in (0, 1))
-    assert first is not None and second is None
-    train(project, tuned, name="t0", seeds=2)
-    assert (first.folder / "seeds" / "1.json").exists()
 
 
-def test_what_cannot_be_kept_is_refused(project, tmp_path):
-    """A head of other classes, a recipe that contradicts itself, a start that is not there."""
+def test_fine_tuning_with_a_seed_starts_from_the_head_of_that_seed(project):
+    """Where the probe's run has it, and the recipe says so; heads of fine-tuned runs are never borrowed."""
+    probe = train(project, Recipe.linear_probe("efficientnet_lite0", image_size=64, epochs=5), seeds=2)
+    first, second = (Recipe.fine_tune(probe, "conv_head", epochs=1, views=1, seed=seed) for seed in (0, 1))
+    assert ", head " in second.to_json()["start"] and ", head " not in first.to_json()["start"]
+    tail = train(project, first, seeds=2)
+    classifier = start_classifier(second, read_model(probe.model_path).class_names)
+    kept = load_file(probe.folder / "seeds" / "1.safetensors")
+    assert np.array_equal(classifier.head.weight.detach().numpy(), kept["weight"])
+    assert (tail.folder / "seeds" / "1.safetensors").exists()
+    third = Recipe.fine_tune(tail, "conv_head", epochs=1, views=1, seed=1)
+    assert ", head " not in third.to_json()["start"]
+    assert len(list(Project(project).graphs.glob("*.onnx"))) == 4  # probe, before, tail; not that of seed 1
+
+
+def test_what_cannot_be_kept_is_refused(project):
+    """Another size than the model's, and a head of other classes."""
+    with pytest.raises(RecipeError, match="image_size is 128; .* has 64: leave it out"):
+        Recipe.fine_tune(project / "runs" / "probe", image_size=128)
+    with pytest.raises(RecipeError, match="backbone is 'xception'"):
+        Recipe.fine_tune(project / "runs" / "probe", backbone="xception")
     (project / "photos" / "polycrystalline defective").rename(project / "photos" / "broken")
     with pytest.raises(RecipeError, match="knows the classes"):
         train(project, Recipe.fine_tune(project / "runs" / "probe", epochs=1))
@@ -155,7 +171,8 @@ def test_a_forecast_is_of_what_is_left_to_do(project):
 
 def start(project, *more):
     command = [sys.executable, "-m", "stockpot", "train", str(project), "--recipe", "from-scratch"]
-    return subprocess.Popen([*command, "--epochs", "40", *more], stderr=subprocess.PIPE, text=True)
+    command += ["--epochs", "40", "--quiet", *more]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def test_the_first_ctrl_c_ends_the_training_softly(project):
@@ -173,11 +190,30 @@ def test_the_first_ctrl_c_ends_the_training_softly(project):
     assert run.interrupted and 0 < len(run.history) < 40
     assert run.chosen_epoch == len(run.history)
     resumed = start(project, "--resume")
-    assert resumed.wait(300) == 0, resumed.stderr.read()
+    _, messages = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0, messages
     run = read_run(project / "runs" / "scratch")
     assert not run.interrupted and len(run.history) == 40 and not checkpoint.exists()
     undisturbed = train(project, Recipe.from_scratch(epochs=40), name="undisturbed")
     assert undisturbed.model_path.read_bytes() == run.model_path.read_bytes()
+
+
+def test_a_tail_goes_on_where_it_was_stopped(project):
+    """Stopped in the middle of its epochs, resumed from its cached views: the same bits as undisturbed."""
+    recipe = Recipe.fine_tune(project / "runs" / "probe", "blocks.6", epochs=3, views=2)
+    undisturbed = train(project, recipe, name="undisturbed")
+
+    def stop(stage, done, total):
+        if stage == "training" and done == total // 2:
+            signal.raise_signal(signal.SIGINT)
+
+    stopped = train(project, recipe, name="stopped", progress=stop)
+    assert stopped.interrupted and len(stopped.history) < 3
+    stages = []
+    resumed = train(project, recipe, "stopped", lambda stage, *_: stages.append(stage), resume=True)
+    assert not resumed.interrupted and "computing frozen blocks" not in stages
+    assert resumed.model_path.read_bytes() == undisturbed.model_path.read_bytes()
+    assert not any(Project(project).prefixes.iterdir())
 
 
 def test_killed_the_same_command_goes_on(project):
@@ -191,7 +227,8 @@ def test_killed_the_same_command_goes_on(project):
     process.communicate()
     assert read_run(project / "runs" / "scratch") is None
     again = start(project)
-    assert again.wait(300) == 0
+    _, messages = again.communicate(timeout=300)
+    assert again.returncode == 0, messages
     run = read_run(project / "runs" / "scratch")
     undisturbed = train(project, Recipe.from_scratch(epochs=40), name="undisturbed")
     assert undisturbed.model_path.read_bytes() == run.model_path.read_bytes()

@@ -93,6 +93,12 @@ def test_the_epoch_that_counts_is_the_best_one(data):
     assert measure(heads[1], wrong)[0] == pytest.approx(last[-1].validation_loss)
 
 
+def test_a_diverging_training_says_so(data):
+    """Not "what was saved is not what was trained": a sentence with the remedy, and nothing is kept."""
+    with pytest.raises(RecipeError, match="diverged in epoch 1 .* lower --learning-rate"):
+        fit(new_head(5, 3, seed=0), data, data, replace(RECIPE, learning_rate=1e30))
+
+
 def test_stopped_before_the_first_epoch_it_has_nothing(data):
     """There is no epoch that could count."""
     with pytest.raises(KeyboardInterrupt):

@@ -11,6 +11,7 @@ from stockpot.learning.recipes import Recipe
         ({"learning_rate": -1, "batch_size": 0}, "batch_size is 0 and learning_rate is -1"),
         ({"weight_decay": -1}, "weight_decay is -1"),
         ({"resize": "stretch"}, "squash, crop or pad"),
+        ({"seed": -1}, "seed is -1"),
         ({"epoch": 3}, "no field epoch; it has .*epochs"),
     ],
 )
@@ -36,3 +37,20 @@ def test_fields_that_belong_together_come_from_the_backbone():
     resnet = Recipe.linear_probe("resnet18")
     assert (resnet.start, resnet.image_size) == ("pretrained", 224)
     assert Recipe.named("linear-probe", backbone=None, start=None, image_size=None) == Recipe()
+
+
+def test_from_scratch_is_from_random_weights():
+    """The small network by default; another start is a contradiction."""
+    scratch = Recipe.from_scratch()
+    assert (scratch.backbone, scratch.start, scratch.image_size) == ("cifar", "random", 32)
+    assert (scratch.trainable, scratch.batch_norm, scratch.name) == ("all", "training", "from-scratch")
+    assert Recipe.from_scratch("resnet18").image_size == 224
+    with pytest.raises(RecipeError, match="leave out start"):
+        Recipe.from_scratch(start="imagenet")
+
+
+def test_photos_that_are_not_varied_have_one_view():
+    """Four copies of the same picture would be three too many."""
+    recipe = Recipe.linear_probe(trainable="block12", augment="none")
+    assert recipe.views == 1
+    assert Recipe.linear_probe(trainable="block12", augment="light").views == 4

@@ -6,7 +6,7 @@ import sys
 import pytest
 from PIL import Image
 
-from stockpot.errors import ProjectError
+from stockpot.errors import ProjectError, RecipeError, WrongUse
 from stockpot.studies import study
 
 
@@ -61,6 +61,56 @@ def test_the_least_is_done_again(solar, tmp_path):
     fresh.save(copy / "photos" / "broken" / "new.png")
     again = study(copy, recipes=["probe"], progress=count)
     assert again.trained and computed == [1]
+
+
+def test_the_whole_lab_in_one_call(solar, tmp_path):
+    """From scratch, probe and its last blocks: a forecast before each, a row and a section for each, then idle."""
+    copy = tmp_path / "solar"
+    shutil.copytree(solar.project, copy)
+    remarks = []
+
+    def listen(stage, done, total):
+        if total == 0:
+            remarks.append(stage)
+
+    result = study(copy, recipes=["scratch", "tail"], progress=listen)
+    assert [run.name for run in result.runs] == ["scratch", "probe", "tail"]
+    assert result.trained == ("scratch", "tail") and result.left_out == ()
+    assert [text.split(":")[0] for text in remarks] == ["scratch", "tail"]
+    assert all(run.audit.passed for run in result.runs)
+    tail = result.runs[-1]
+    assert tail.audit.frozen_parameters > 10_000_000 and tail.chosen
+    assert [row.name for row in result.comparison.rows] == ["scratch", "probe", "tail"]
+    page = result.report.read_text("utf-8")
+    for words in (
+        'id="training-scratch"',
+        'id="training-probe"',
+        'id="training-tail"',
+        "Only the blocks from block12 on and the head learned",
+        "stockpot study solar --time-budget none",
+        "a tenth of that run&#39;s",
+        "chosen on these very photos",
+        "Left of the dashed line: run probe",
+        "fine_tune(start=probe, trainable=&#34;block12&#34;)",
+    ):
+        assert words in page, words
+    remarks.clear()
+    again = study(copy, recipes=["scratch", "tail"], progress=listen)
+    assert again.trained == () and remarks == []
+
+
+def test_what_does_not_fit_into_the_budget_is_left_out(solar, tmp_path):
+    """With its forecast and a command that would do it; alone it is an error that says so."""
+    copy = tmp_path / "solar"
+    shutil.copytree(solar.project, copy)
+    result = study(copy, recipes=["probe", "scratch"], time_budget=0.01)
+    assert [run.name for run in result.runs] == ["probe"]
+    ((name, why),) = result.left_out
+    assert name == "scratch" and "--recipes scratch --time-budget 1m" in why
+    with pytest.raises(RecipeError, match="No recipe was carried out: about .* s here"):
+        study(copy, recipes=["scratch"], time_budget=0.01)
+    with pytest.raises(WrongUse, match="choose some of: scratch, cifar"):
+        study(copy, recipes=["magic"])
 
 
 def test_the_photos_own_folder_is_no_project(class_folders):

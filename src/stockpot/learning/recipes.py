@@ -28,6 +28,7 @@ USUAL: dict[str, dict[str, Any]] = {  # fields in which a recipe differs from `R
     "linear-probe": {},
     "fine-tune": {"head": "keep", "augment": "light", "epochs": 15, "keep": "best"},
 }
+_NAMED_STARTS = {"random", "pretrained", *(entry.start for entry in CATALOG.values())}
 _CHOICES = {
     "head": ("new", "keep"),
     "batch_norm": ("inference", "training"),
@@ -203,8 +204,9 @@ class Recipe:
             )
         given = {name: value for name, value in changes.items() if value is not None}
         together = usual | given
-        if Path(str(together.get("start", ""))).is_dir():
-            together["start"] = str(find_model(Path(together["start"])))
+        start = together.get("start")
+        if start is not None and start not in _NAMED_STARTS and Path(start).is_dir():
+            together["start"] = str(find_model(Path(start)))
         if together.get("augment") == "none":
             together.setdefault("views", 1)
         return cls(**(_usual(backbone, together.get("start")) | together))
