@@ -43,7 +43,7 @@ class Row:
     """A run in the comparison."""
 
     name: str
-    recipe: str  # one of `recipes.NAMES`
+    recipe: str  # one of `recipes.USUAL`
     backbone: str
     trainable: str
     n: int

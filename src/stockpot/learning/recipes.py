@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stockpot.learning.runs import Run
 
 MOST_VIEWS = 4
-USUAL: dict[str, dict[str, Any]] = {  # fields in which a recipe differs from `Recipe()`
+USUAL: dict[str, dict[str, Any]] = {  # recipes by name, and the fields in which they differ from `Recipe()`
     "from-scratch": {
         "start": "random",
         "trainable": "all",
@@ -39,13 +39,6 @@ _CHOICES = {
 }
 
 
-NAMES = {  # of a recipe on the command line: what it is
-    "from-scratch": "the small network from random weights",
-    "linear-probe": "a new head only",
-    "fine-tune": "all layers of a run, or its last blocks",
-}
-
-
 @dataclass(frozen=True)
 class Recipe:
     """Every choice that defines a training."""
@@ -58,13 +51,9 @@ class Recipe:
     image_size: int = 256  # pixels on each side of what the network receives
     resize: Literal["squash", "crop", "pad"] = "squash"  # photos that are not square
     augment: Literal["none", "light", "strong"] = "none"  # how training photos are varied
-    views: int = (
-        4  # varied copies of a photo that are cached where blocks below the trainable ones are frozen
-    )
+    views: int = 4  # varied copies of a photo that frozen blocks below the trainable ones are applied to
     epochs: int = 30  # passes over the training photos
-    keep: Literal["last", "best"] = (
-        "last"  # epoch that counts: the last, or that of the lowest validation loss
-    )
+    keep: Literal["last", "best"] = "last"  # epoch that counts; best: of the lowest validation loss
     batch_size: int = 32  # photos a step
     learning_rate: float = 1e-3  # at the first step; falls to zero along half a cosine
     weight_decay: float = 1e-2  # AdamW's, decoupled; of filters and matrices
@@ -73,33 +62,8 @@ class Recipe:
     seed: int = 0  # of new weights, the order of photos, and how they are varied
 
     def __post_init__(self) -> None:
-        positive = ("image_size", "epochs", "batch_size", "learning_rate", "views")
-        wrong = [f"{name} is {getattr(self, name)}" for name in positive if not getattr(self, name) > 0]
-        if wrong:
-            raise RecipeError(f"{' and '.join(wrong)}; expected more than 0.")
-        if self.weight_decay < 0:
-            raise RecipeError(f"weight_decay is {self.weight_decay}; expected 0 or more.")
-        if not 0 <= self.label_smoothing < 1:
-            raise RecipeError(f"label_smoothing is {self.label_smoothing}; expected 0 to below 1.")
-        if self.views > MOST_VIEWS:
-            raise RecipeError(
-                f"views is {self.views}; expected at most {MOST_VIEWS}: each is a copy on disk."
-            )
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise RecipeError(f"{name} is {getattr(self, name)!r}; expected {_listed(choices)}.")
-        if self.batch_norm == "training" and self.trainable != "all":
-            raise RecipeError(
-                f"batch_norm is 'training' and trainable {self.trainable!r}: statistics of frozen layers must not "
-                f"move; choose trainable 'all' or batch_norm 'inference'."
-            )
-        if self.augment != "none" and self.trainable == "head":
-            raise RecipeError(
-                "augment is for layers that learn; the features of a frozen backbone are computed once: "
-                "choose augment 'none', or trainable 'all' or a block."
-            )
-        if self.seed < 0:
-            raise RecipeError(f"seed is {self.seed}; expected 0 or more.")
+        self._check_values()
+        self._check_learning()
         if self.head == "keep":
             self._check_kept()
         if not isinstance(self.backbone, str):
@@ -109,6 +73,38 @@ class Recipe:
                     f"{self.backbone.name} expects {own.image_size} pixels and {own.resize}, the recipe says "
                     f"{self.image_size} and {self.resize}: change its Preprocessing."
                 )
+
+    def _check_values(self) -> None:
+        """Refuse a field that is out of range, whatever the others are."""
+        positive = ("image_size", "epochs", "batch_size", "learning_rate", "views")
+        wrong = [f"{name} is {getattr(self, name)}" for name in positive if not getattr(self, name) > 0]
+        if wrong:
+            raise RecipeError(f"{' and '.join(wrong)}; expected more than 0.")
+        for name in ("weight_decay", "seed"):
+            if getattr(self, name) < 0:
+                raise RecipeError(f"{name} is {getattr(self, name)}; expected 0 or more.")
+        if not 0 <= self.label_smoothing < 1:
+            raise RecipeError(f"label_smoothing is {self.label_smoothing}; expected 0 to below 1.")
+        if self.views > MOST_VIEWS:
+            raise RecipeError(
+                f"views is {self.views}; expected at most {MOST_VIEWS}: each is a copy on disk."
+            )
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise RecipeError(f"{name} is {getattr(self, name)!r}; expected {_listed(choices)}.")
+
+    def _check_learning(self) -> None:
+        """Refuse what contradicts the layers that learn."""
+        if self.batch_norm == "training" and self.trainable != "all":
+            raise RecipeError(
+                f"batch_norm is 'training' and trainable {self.trainable!r}: statistics of frozen layers must "
+                f"not move; choose trainable 'all' or batch_norm 'inference'."
+            )
+        if self.augment != "none" and self.trainable == "head":
+            raise RecipeError(
+                "augment is for layers that learn; the features of a frozen backbone are computed once: "
+                "choose augment 'none', or trainable 'all' or a block."
+            )
 
     def _check_kept(self) -> None:
         """Refuse what differs from the model whose head is kept."""
@@ -127,7 +123,7 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """What the recipe is called: one of `NAMES`."""
+        """What the recipe is called: one of `USUAL`."""
         return kind_of(self.start, self.trainable)
 
     @property
@@ -213,7 +209,7 @@ class Recipe:
 
     @classmethod
     def named(cls, name: str, **changes: Any) -> "Recipe":
-        """Return the recipe of a name, one of `NAMES`, with some fields changed; None leaves a field as usual.
+        """Return the recipe of a name, one of `USUAL`, with some fields changed; None leaves a field as usual.
 
         Raises:
             RecipeError: no such name or field, or a value that cannot be carried out.
@@ -228,7 +224,7 @@ class Recipe:
             return cls.fine_tune(given.pop("start"), given.pop("trainable", "all"), **given)
         if name == "fine-tune":
             raise RecipeError("fine-tune goes on from a run: give --start PROJECT/runs/probe.")
-        raise RecipeError(f"There is no recipe {name!r}; choose one of: {', '.join(NAMES)}.")
+        raise RecipeError(f"There is no recipe {name!r}; choose one of: {', '.join(USUAL)}.")
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as JSON holds it: a file of weights by its name and sha256, without its folder."""
