@@ -71,7 +71,7 @@ def broken(solar, tmp_path):
         (["train", "{solar}", "--augment", "light"], 2, "choose augment 'none', or trainable 'all'"),
         (["train", "{solar}", "--batch-norm", "training"], 2, "choose trainable 'all' or batch_norm"),
         (["train", "{solar}", "--head", "keep"], 2, "head is 'keep'"),
-        (["train", "{solar}", "--views", "99"], 2, "expected at most 8"),
+        (["train", "{solar}", "--views", "99"], 2, "expected at most 4"),
         (["train", "{solar}", "--label-smoothing", "1"], 2, "label_smoothing is 1.0"),
         (["study", "{solar}", "--recipes", "magic"], 2, "choose some of: scratch, cifar, probe"),
         (["study", "{solar}", "--recipes", ","], 2, "No recipe was given"),

@@ -171,7 +171,7 @@ def test_a_forecast_is_of_what_is_left_to_do(project):
 
 def start(project, *more):
     command = [sys.executable, "-m", "stockpot", "train", str(project), "--recipe", "from-scratch"]
-    command += ["--epochs", "40", "--quiet", *more]
+    command += ["--epochs", "25", "--quiet", *more]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
@@ -187,14 +187,14 @@ def test_the_first_ctrl_c_ends_the_training_softly(project):
     assert process.returncode == 130, messages
     assert "Stopping after this batch" in messages and "--resume goes on" in messages
     run = read_run(project / "runs" / "scratch")
-    assert run.interrupted and 0 < len(run.history) < 40
+    assert run.interrupted and 0 < len(run.history) < 25
     assert run.chosen_epoch == len(run.history)
     resumed = start(project, "--resume")
     _, messages = resumed.communicate(timeout=300)
     assert resumed.returncode == 0, messages
     run = read_run(project / "runs" / "scratch")
-    assert not run.interrupted and len(run.history) == 40 and not checkpoint.exists()
-    undisturbed = train(project, Recipe.from_scratch(epochs=40), name="undisturbed")
+    assert not run.interrupted and len(run.history) == 25 and not checkpoint.exists()
+    undisturbed = train(project, Recipe.from_scratch(epochs=25), name="undisturbed")
     assert undisturbed.model_path.read_bytes() == run.model_path.read_bytes()
 
 
@@ -230,5 +230,5 @@ def test_killed_the_same_command_goes_on(project):
     _, messages = again.communicate(timeout=300)
     assert again.returncode == 0, messages
     run = read_run(project / "runs" / "scratch")
-    undisturbed = train(project, Recipe.from_scratch(epochs=40), name="undisturbed")
+    undisturbed = train(project, Recipe.from_scratch(epochs=25), name="undisturbed")
     assert undisturbed.model_path.read_bytes() == run.model_path.read_bytes()

@@ -26,7 +26,8 @@ def test_the_report_shows_the_runs_figures(solar, page):
     assert f"of {evaluation.n} validation photos" in page
     assert all(f'<h2 id="{anchor}">' in page for anchor, _ in SECTIONS)
     assert "CC BY-NC-SA 4.0" in page
-    assert len(re.findall(r'<th scope="row">\d+</th>', page)) == len(solar.run.history)
+    curve = solar.comparison.curve.photos
+    assert len(re.findall(r'<th scope="row">\d+</th>', page)) == len(solar.run.history) + len(curve)
 
 
 def test_the_report_gives_nothing_away(solar, page):
@@ -59,7 +60,7 @@ def test_the_report_works_in_a_real_browser(solar):
         tab.on("pageerror", lambda error: problems.append(str(error)))
         tab.goto(solar.report.resolve().as_uri())
         tab.wait_for_selector(".chart svg")
-        tab.wait_for_function("document.querySelectorAll('.chart svg').length == 3")
+        tab.wait_for_function("document.querySelectorAll('.chart svg').length == 4")
         widths = tab.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         browser.close()
     assert [url for url in requests if not url.startswith("data:")] == [solar.report.resolve().as_uri()]

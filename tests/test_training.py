@@ -74,6 +74,8 @@ def test_a_run_is_complete_and_true(solar):
         "predictions.csv",
         "environment.json",
         "evaluation.json",
+        "cross_validation.json",  # written by the comparison
+        "learning_curve.json",
     }
 
 
