@@ -36,8 +36,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "block 14": {"trainable": "block14"},
     "rate / 3": {"learning_rate": 3e-5},
     "rate x 3": {"learning_rate": 3e-4},
-    "8 epochs": {"epochs": 8},
-    "25 epochs": {"epochs": 25},
+    "20 epochs": {"epochs": 20},
     "label smoothing 0.1": {"label_smoothing": 0.1},
     "weight decay 0.1": {"weight_decay": 0.1},
 }

@@ -88,7 +88,7 @@ def find_weights(backbone: str, start: str, progress: Progress = silent) -> Sour
             return Source(read(), description, description)
         except (WeightsError, FolderError) as error:
             log.info("%s: %s", place, error)
-            tried.append(f"{place}: {error}")
+            tried.append(f"{place}: {str(error).removesuffix('.')}")
     raise WeightsError(
         f"The weights of {backbone} cannot be had. Tried {'; '.join(tried)}. {_remedy(backbone)}or name a file: "
         f"--start FILE"

@@ -21,12 +21,12 @@ USUAL: dict[str, dict[str, Any]] = {  # recipes by name, and the fields in which
         "trainable": "all",
         "batch_norm": "training",
         "augment": "light",
-        "epochs": 60,
+        "epochs": 30,
         "learning_rate": 2e-3,
         "weight_decay": 5e-2,
     },
     "linear-probe": {},
-    "fine-tune": {"head": "keep", "augment": "light", "epochs": 15, "keep": "best"},
+    "fine-tune": {"head": "keep", "augment": "light", "epochs": 10, "keep": "best"},
 }
 _NAMED_STARTS = {"random", "pretrained", *(entry.start for entry in CATALOG.values())}
 _CHOICES = {
