@@ -84,7 +84,7 @@ def test_what_flatters_is_marked():
     row = Row("tail", "fine-tune", "xception", "block12", *figures, True, True, None, None)
     text = str(Comparison((row,), ("a", 0.3), ("old",), "", None, None))
     assert "90.0%*" in text and "chosen on these very photos" in text
-    assert "--resume goes on" in text and "old is stale" in text
+    assert "goes on with --resume" in text and "old is stale" in text
     plain = str(Comparison((replace(row, chosen=False, interrupted=False),), ("a", 0.3), (), "", None, None))
     assert "*" not in plain and "--resume" not in plain
 

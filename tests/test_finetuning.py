@@ -232,3 +232,19 @@ def test_killed_the_same_command_goes_on(project):
     run = read_run(project / "runs" / "scratch")
     undisturbed = train(project, Recipe.from_scratch(epochs=25), name="undisturbed")
     assert undisturbed.model_path.read_bytes() == run.model_path.read_bytes()
+
+
+def test_an_unfinished_run_is_not_replaced_by_another_recipe(project):
+    """After kill -9 other options get a folder of their own; the first command still goes on."""
+    checkpoint = project / "runs" / "scratch" / "checkpoint.safetensors"
+    process = start(project)
+    while not checkpoint.exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert train(project, Recipe.from_scratch(epochs=1)).name == "scratch-2"
+    with pytest.raises(RecipeError, match="'scratch' with another recipe exists"):
+        train(project, Recipe.from_scratch(epochs=1, seed=3), name="scratch")
+    assert checkpoint.exists()
+    assert train(project, Recipe.from_scratch(epochs=25)).name == "scratch"

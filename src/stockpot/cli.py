@@ -585,7 +585,7 @@ def _report_study(study: Any, as_json: bool) -> None:
         _print_json(value)
     else:
         typer.echo(study.comparison)
-        if not study.trained:
+        if not study.trained and not study.left_out:
             typer.echo("nothing to train: unchanged since the last time")
         typer.echo(study.report)
     _name_refused(study.split)

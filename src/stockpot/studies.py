@@ -128,7 +128,7 @@ def _study(
             if name in _with_probe(chosen) and not trainings.interrupted:
                 trainings.add(name)
         if not trainings.runs:
-            raise RecipeError(f"No recipe was carried out: {'; '.join(trainings.left_out.values())}.")
+            raise RecipeError(f"No recipe was carried out: {'; '.join(trainings.left_out.values())}")
         comparison = compare(opened.folder, progress)
         report = write_report(opened.folder, progress=progress)
     return Study(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 MEAN = (125.3, 123.0, 113.9)  # of CIFAR-10's training photos
 STD = (63.0, 62.1, 66.7)
 PATCH = 2  # pixels on each side of what the whitening layer looks at
-WHITENING_PHOTOS = 5000  # at most, whose patches the whitening layer is made of
+WHITENING_PIXELS = 5000 * 32**2  # at most, of the photos whose patches the whitening layer is made of
 WHITENED = 2 * 3 * PATCH**2  # its channels: every principal direction of a patch, and its negative
 
 

@@ -94,8 +94,9 @@ class Comparison:
         lines = []
         if any(row.chosen for row in self.rows):
             lines.append("* its epoch was chosen on these very photos, which flatters the figure a little")
+        stopped = [row.name for row in self.rows if row.interrupted]
         lines += [
-            f"{row.name} was stopped early; train --resume goes on" for row in self.rows if row.interrupted
+            f"{name} was stopped early; the command that made it goes on with --resume" for name in stopped
         ]
         lines += [
             f"{row.name}: {row.seeds.count} seeds, accuracy {row.seeds}" for row in self.rows if row.seeds

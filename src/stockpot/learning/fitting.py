@@ -95,7 +95,8 @@ def _fit(
             figures = measure(module, validation)
             seconds = time.perf_counter() - started
             history.append(Epoch(number, loss / n, correct / n, *figures, lr, seconds))
-            _check_finite(history[-1])
+            if not math.isfinite(history[-1].training_loss + history[-1].validation_loss):
+                raise _diverged(history[-1], checkpoint)
             if chosen_epoch(history, recipe) == number:
                 kept = _learned(module)
             if checkpoint and time.perf_counter() - saved > SAVED_SECONDS:
@@ -110,12 +111,14 @@ def _fit(
     return tuple(history)
 
 
-def _check_finite(epoch: Epoch) -> None:
-    if not math.isfinite(epoch.training_loss + epoch.validation_loss):
-        raise RecipeError(
-            f"The training diverged in epoch {epoch.number} (loss {epoch.training_loss:.3g} on training, "
-            f"{epoch.validation_loss:.3g} on validation photos): lower --learning-rate."
-        )
+def _diverged(epoch: Epoch, checkpoint: Checkpoint | None) -> RecipeError:
+    """Return what went wrong; a checkpoint on the way there is of no use."""
+    if checkpoint:
+        checkpoint.delete()
+    return RecipeError(
+        f"The training diverged in epoch {epoch.number} (loss {epoch.training_loss:.3g} on training, "
+        f"{epoch.validation_loss:.3g} on validation photos): lower --learning-rate."
+    )
 
 
 def chosen_epoch(history: list[Epoch] | tuple[Epoch, ...], recipe: Recipe) -> int:

@@ -64,7 +64,11 @@ def forecast(
         done = find_run(opened, recipe.to_json(), sides.fingerprint, name)
         if done and not done.interrupted:
             return Forecast(0.0, 0.0)
-        folder = done.folder if done else run_folder(opened, recipe.to_json(), recipe.usual_name, name)
+        folder = (
+            done.folder
+            if done
+            else run_folder(opened, recipe.to_json(), sides.fingerprint, recipe.usual_name, name)
+        )
         classifier = start_classifier(recipe, sides.class_names, progress)
         if recipe.trainable == "head":
             whole = _of_head(opened, recipe, sides, classifier, progress)

@@ -167,7 +167,9 @@ class _Student(nn.Module):
         self.head = new_head(recipe.channels, len(CLASS_NAMES), recipe.seed)
         with torch.no_grad():
             self.head.weight.div_(self.head.weight.std() * recipe.channels)
-        cifar_resnet.whiten(network, self.backbone.normalize(pixels[: cifar_resnet.WHITENING_PHOTOS]))
+        cifar_resnet.whiten(
+            network, self.backbone.normalize(pixels[: cifar_resnet.WHITENING_PIXELS // SIZE**2])
+        )
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.weight.requires_grad_(

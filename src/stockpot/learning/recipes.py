@@ -80,9 +80,10 @@ class Recipe:
         wrong = [f"{name} is {getattr(self, name)}" for name in positive if not getattr(self, name) > 0]
         if wrong:
             raise RecipeError(f"{' and '.join(wrong)}; expected more than 0.")
-        for name in ("weight_decay", "seed"):
-            if getattr(self, name) < 0:
-                raise RecipeError(f"{name} is {getattr(self, name)}; expected 0 or more.")
+        if self.weight_decay < 0:
+            raise RecipeError(f"weight_decay is {self.weight_decay}; expected 0 or more.")
+        if not 0 <= self.seed < 2**32:
+            raise RecipeError(f"seed is {self.seed}; expected 0 to {2**32 - 1}.")
         if not 0 <= self.label_smoothing < 1:
             raise RecipeError(f"label_smoothing is {self.label_smoothing}; expected 0 to below 1.")
         if self.views > MOST_VIEWS:
@@ -136,7 +137,7 @@ class Recipe:
         return "scratch"
 
     @classmethod
-    def from_scratch(cls, backbone: "str | Backbone | None" = None, **changes: Any) -> "Recipe":
+    def from_scratch(cls, backbone: "str | None" = None, **changes: Any) -> "Recipe":
         """Return the recipe that trains a network from random weights, with varied photos.
 
         Args:
@@ -148,6 +149,11 @@ class Recipe:
         """
         if changes.get("start") not in (None, "random"):
             raise RecipeError("From scratch weights are random: leave out start, or choose another recipe.")
+        if backbone is not None and not isinstance(backbone, str):
+            raise RecipeError(
+                f"{backbone.name} is a network of your own and starts from the weights it has: "
+                f"Recipe.linear_probe(backbone, trainable='all', batch_norm='training')."
+            )
         return cls._made(USUAL["from-scratch"], backbone or "cifar", changes)
 
     @classmethod

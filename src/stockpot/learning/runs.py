@@ -71,7 +71,9 @@ class Run:
     def goes_on_from(self, other: "Run") -> bool:
         """Tell whether it started from the very model of another run."""
         found = re.fullmatch(_FROM_RUN, str(self.recipe["start"]))
-        return found is not None and found[1] == other.name and found[2] == short_hash(other.model_path)
+        if found is None or found[1] != other.name or not other.model_path.exists():
+            return False
+        return found[2] == short_hash(other.model_path)
 
     @property
     def kind(self) -> str:
@@ -150,26 +152,47 @@ def _is_readable(model: Path) -> bool:
     return True
 
 
-def run_folder(project: disk.Project, recipe: dict[str, Any], usual: str, name: str | None) -> Path:
+def run_folder(
+    project: disk.Project, recipe: dict[str, Any], split_fingerprint: str, usual: str, name: str | None
+) -> Path:
     """Return the folder that a new run of a recipe goes to: `name`, else its usual name or that with a number.
 
-    A run of the same recipe on an older split is replaced; one of another recipe never is.
+    A run of the same recipe on an older split is replaced, also where the run that it started from was trained
+    again on this one; one of another recipe never is, complete or not.
 
     Raises:
         RecipeError: the name is not a file name, or belongs to a run of another recipe.
     """
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise RecipeError(f"{name!r} cannot name a run: use letters, digits, '-', '_' and '.'.")
-    taken = {run.name.casefold(): _without_hash(run.recipe) for run in read_runs(project)}
-    recipe = _without_hash(recipe)
+    taken = _other_recipes(project, recipe, split_fingerprint)
     if name is not None:
-        if taken.get(name.casefold(), recipe) != recipe:
+        if name.casefold() in taken:
             raise RecipeError(
                 f"A run {name!r} with another recipe exists: give another --name or delete {project.runs / name}."
             )
         return project.runs / name
     names = [usual, *(f"{usual}-{number}" for number in range(2, len(taken) + 2))]
-    return project.runs / next(name for name in names if taken.get(name, recipe) == recipe)
+    return project.runs / next(name for name in names if name.casefold() not in taken)
+
+
+def _other_recipes(project: disk.Project, recipe: dict[str, Any], split_fingerprint: str) -> set[str]:
+    """Return the names, in small letters, of runs that have another recipe."""
+    runs = {run.name: run for run in read_runs(project)}
+    folders = disk.visible(project.runs) if project.runs.is_dir() else []
+    taken = set()
+    for folder in folders:
+        run = runs.get(folder.name)
+        if run is None:  # unfinished: it matters only where there is something to go on from
+            unfinished = any(folder.glob("checkpoint*.safetensors"))
+            same = not unfinished or disk.read_json(folder / "recipe.json") == recipe
+        elif run.split_fingerprint == split_fingerprint:
+            same = run.recipe == recipe
+        else:
+            same = _without_hash(run.recipe) == _without_hash(recipe)
+        if not same:
+            taken.add(folder.name.casefold())
+    return taken
 
 
 def _without_hash(recipe: dict[str, Any]) -> dict[str, Any]:

@@ -79,7 +79,11 @@ def train(
         sides = split(opened.folder, progress=progress)
         run = find_run(opened, recipe.to_json(), sides.fingerprint, name)
         if run is None or (resume and run.interrupted):
-            folder = run.folder if run else run_folder(opened, recipe.to_json(), recipe.usual_name, name)
+            folder = (
+                run.folder
+                if run
+                else run_folder(opened, recipe.to_json(), sides.fingerprint, recipe.usual_name, name)
+            )
             run = _Training(opened, recipe, sides, folder, progress).run()
         for seed in range(recipe.seed + 1, recipe.seed + seeds):
             if run.interrupted:
@@ -112,6 +116,7 @@ class _Training:
 
     def run(self) -> Run:
         """Learn, and keep all of it as a run."""
+        disk.write_json(self.folder / "recipe.json", self.recipe.to_json())  # whose folder it is from now on
         trained, features, clean = self._learn()
         run = save_run(self.folder, self.opened, trained, features)
         if not run.interrupted:
@@ -199,9 +204,8 @@ class _Training:
         if recipe.trainable == "all":
             classifier.unfreeze().to(memory_format=torch.channels_last)
             if recipe.start == "random" and recipe.backbone == "cifar":
-                cifar_resnet.whiten(
-                    backbone.module, backbone.normalize(pixels[: cifar_resnet.WHITENING_PHOTOS])
-                )
+                some = pixels[: max(1, cifar_resnet.WHITENING_PIXELS // recipe.image_size**2)]
+                cifar_resnet.whiten(backbone.module, backbone.normalize(some))
             return _Learning(classifier, from_photos(pixels, y, recipe), fixed(seen, y_validation))
         before, tail = classifier.freeze_before(recipe.trainable)
         views = self._views(backbone, before, photos[0], pixels, recipe.views)

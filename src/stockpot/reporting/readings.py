@@ -1,6 +1,7 @@
 """Sentences of the report: the texts of a language, and what the figures of a run say in words."""
 
 import math
+import shlex
 import tomllib
 from collections.abc import Callable
 from dataclasses import asdict
@@ -70,7 +71,7 @@ def read_training(run: Run, before: Run | None, model: ModelFile, project: str, 
         views=say("training.view") if views == 1 else say("training.views", count=views),
         rate=f"{recipe['learning_rate']:g}",
         tenth=say("training.tenth") if tenth else "",
-        project=project,
+        project=shlex.quote(project),
     )
 
 
@@ -152,12 +153,14 @@ def read_audit(run: Run, say: Say) -> str:
     audit = run.audit
     if not audit.passed:
         return say("training.audit_failed", **asdict(audit))
-    return say(
+    passed = say(
         "training.audit_scratch" if audit.batch_norm == "training" else "training.audit_passed",
         frozen=f"{audit.frozen_parameters:,}",
         trained=f"{audit.trained_parameters:,}",
         batch_norms=audit.batch_norms,
     )
+    whitening = audit.batch_norm == "training" and audit.frozen_parameters > 0
+    return f"{passed} {say('training.audit_whitening')}" if whitening else passed
 
 
 def read_checks(run: Run, say: Say) -> str:

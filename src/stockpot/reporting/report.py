@@ -18,6 +18,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from stockpot import project as disk
+from stockpot.backbones.catalog import CATALOG
 from stockpot.errors import ProjectError
 from stockpot.explanation.explanation import Explanation, shared_scale, thumbnail
 from stockpot.explanation.selection import Selection, explain_run
@@ -213,7 +214,7 @@ def _some_of_each(split: Split) -> list[Photo]:
 
 def _training(run: Run, runs: dict[str, Run], project: str, say: Say) -> dict[str, Any]:
     """Return what the section of a training shows."""
-    before = runs.get(run.started_from)
+    before = next((other for other in runs.values() if run.goes_on_from(other)), None)
     earlier = before.history if before else ()
     backbone, side = _TITLES.get(run.recipe["backbone"], run.recipe["backbone"]), say("training.side")
     return {
@@ -223,7 +224,7 @@ def _training(run: Run, runs: dict[str, Run], project: str, say: Say) -> dict[st
         "run": run,
         "before": before.name if before else "",
         "how": read_training(run, before, read_model(run.model_path), project, say),
-        "code": _code(run, project),
+        "code": _code(run, before, project),
         "summary": read_summary(run, say),
         "loss": charts.learning_curves(run.history, "loss", say("training.loss"), side, earlier),
         "accuracy": charts.learning_curves(run.history, "accuracy", say("training.accuracy"), side, earlier),
@@ -234,7 +235,7 @@ def _training(run: Run, runs: dict[str, Run], project: str, say: Say) -> dict[st
     }
 
 
-def _code(run: Run, project: str) -> str:
+def _code(run: Run, before: Run | None, project: str) -> str:
     """Return the call that makes a run again."""
     recipe = dict(run.recipe)
     backbone, start = json.dumps(recipe.pop("backbone")), recipe.pop("start")
@@ -242,8 +243,16 @@ def _code(run: Run, project: str) -> str:
     if run.kind == "fine-tune":
         given = [f"start={_variable(run.started_from) if run.started_from else json.dumps(start)}"]
         given += [f"trainable={json.dumps(recipe['trainable'])}"] if recipe["trainable"] != "all" else []
+    else:
+        entry = CATALOG.get(run.recipe["backbone"])
+        if run.kind == "linear-probe" and (entry is None or start != entry.start):
+            given.append(f"start={json.dumps(start)}")
+        if entry is None or recipe["image_size"] != entry.image_size:
+            given.append(f"image_size={recipe['image_size']}")
     usual = {field.name: field.default for field in fields(Recipe)} | USUAL[run.kind]
-    derived = {"trainable", "image_size"} | ({"learning_rate"} if run.kind == "fine-tune" else set())
+    if before:
+        usual["learning_rate"] = before.recipe["learning_rate"] / 10
+    derived = {"trainable", "image_size"}
     given += [
         f"{name}={json.dumps(value)}"
         for name, value in recipe.items()
