@@ -175,13 +175,18 @@ def start(project, *more):
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def test_the_first_ctrl_c_ends_the_training_softly(project):
-    """The run is completed with the epochs that were finished, exit 130; --resume goes on to the same bits."""
-    checkpoint = project / "runs" / "scratch" / "checkpoint.safetensors"
-    process = start(project)
+def learning(project):
+    """Start a training; return it and its checkpoint as soon as an epoch is complete."""
+    checkpoint, process = project / "runs" / "scratch" / "checkpoint.safetensors", start(project)
     while not checkpoint.exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
+    return process, checkpoint
+
+
+def test_the_first_ctrl_c_ends_the_training_softly(project):
+    """The run is completed with the epochs that were finished, exit 130; --resume goes on to the same bits."""
+    process, checkpoint = learning(project)
     os.kill(process.pid, signal.SIGINT)
     _, messages = process.communicate(timeout=120)
     assert process.returncode == 130, messages
@@ -218,11 +223,7 @@ def test_a_tail_goes_on_where_it_was_stopped(project):
 
 def test_killed_the_same_command_goes_on(project):
     """No run is complete after kill -9; called again, it ends with the same bits as undisturbed."""
-    checkpoint = project / "runs" / "scratch" / "checkpoint.safetensors"
-    process = start(project)
-    while not checkpoint.exists():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.01)
+    process, _ = learning(project)
     process.kill()
     process.communicate()
     assert read_run(project / "runs" / "scratch") is None
@@ -236,11 +237,7 @@ def test_killed_the_same_command_goes_on(project):
 
 def test_an_unfinished_run_is_not_replaced_by_another_recipe(project):
     """After kill -9 other options get a folder of their own; the first command still goes on."""
-    checkpoint = project / "runs" / "scratch" / "checkpoint.safetensors"
-    process = start(project)
-    while not checkpoint.exists():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.01)
+    process, checkpoint = learning(project)
     process.kill()
     process.communicate()
     assert train(project, Recipe.from_scratch(epochs=1)).name == "scratch-2"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from stockpot.learning.prefixes import Variation, cached_views
+from stockpot.learning.prefixes import Variation, cached_views, missing_views
 from stockpot.photos.photo import Photo
 from stockpot.project import create_project
 
@@ -53,15 +53,29 @@ def test_what_was_computed_before_a_kill_is_kept(tmp_path, photos):
     project = create_project(tmp_path / "p")
     with pytest.raises(KeyboardInterrupt):
         views(project, photos, Counting(breaks_after=150))
+    assert missing_views(project, photos[0], THREE, "key") == 210 - 128
     rest = Counting()
     again = views(project, photos, rest)
     assert rest.seen == 210 - 128
+    assert missing_views(project, photos[0], THREE, "key") == 0
     assert np.array_equal(again.maps, undisturbed)
     idle = Counting()
     views(project, photos, idle)
     assert idle.seen == 0
     again.delete()
     assert not again.folder.exists()
+
+
+def test_a_file_that_was_cut_is_computed_again(tmp_path, photos):
+    """What the journal names and the file does not hold does not count."""
+    project = create_project(tmp_path / "p")
+    whole = views(project, photos, Counting())
+    expected = whole.maps.copy()
+    with (whole.folder / "views.f16").open("rb+") as file:
+        file.truncate(expected[0, 0].nbytes * 100)
+    rest = Counting()
+    assert np.array_equal(views(project, photos, rest).maps, expected)
+    assert rest.seen == 110
 
 
 def test_another_seed_is_another_file(tmp_path, photos):

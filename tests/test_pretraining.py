@@ -15,7 +15,7 @@ from safetensors import safe_open
 from stockpot.backbones.backbone import load_backbone, read_model_backbone
 from stockpot.errors import RecipeError
 from stockpot.learning.models import load_model
-from stockpot.learning.pretraining import Pretraining, _moved, _sides, pretrain
+from stockpot.learning.pretraining import Pretraining, _hidden, _moved, _sides, pretrain
 from stockpot.model.model_file import read_model
 from stockpot.photos.cifar10 import read_cifar10
 
@@ -141,6 +141,16 @@ def test_held_out_photos_are_measured_instead_of_the_test_photos(striped, tmp_pa
     rows = [photo.tobytes() for side in (learned, measured) for photo in side.pixels]
     assert sorted(rows) == sorted(photo.tobytes() for photo in data.training.pixels)
     assert len(measured.labels) == 60
+
+
+def test_a_square_of_each_photo_is_hidden():
+    """In the mean color, also where it reaches over the edge; every other pixel stays."""
+    pixels = torch.full((2, 32, 32, 3), 7, dtype=torch.uint8)
+    hidden = _hidden(pixels, torch.tensor([[4, 10], [-5, 28]]), 8)
+    assert (hidden[0, 4:12, 10:18] == torch.tensor([125, 123, 114])).all()
+    assert (hidden[1, :3, 28:] == torch.tensor([125, 123, 114])).all()
+    assert [(photo == 7).all(dim=2).sum() for photo in hidden] == [32 * 32 - 64, 32 * 32 - 12]
+    assert torch.equal(_hidden(pixels, torch.tensor([[4, 10], [1, 1]]), 0), pixels)
 
 
 def test_photos_are_moved_with_their_edges_reflected():

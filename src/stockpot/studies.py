@@ -63,8 +63,8 @@ def study(
         project: a project folder; made if `photos` are given and it is not there.
         photos: a folder with one folder of photos a class. They are copied; the folder is never written to.
         recipes: some of `"scratch"`, `"cifar"`, `"probe"`, `"tail"` (the last blocks of the probe are
-            fine-tuned) and `"tuned"` (all its layers). By default all but `"tuned"`, which is hours of work
-            without a GPU, and all without a budget.
+            fine-tuned) and `"tuned"` (all its layers). By default all but `"tuned"`, which computes all
+            layers in every epoch, and all without a budget.
         time_budget: seconds for training, or None.
         progress: told what is being done and how far it is.
 

@@ -23,6 +23,7 @@ SAVED_SECONDS = 10.0  # between checkpoints: all that a kill can cost where epoc
 EVALUATED = 16  # photos that go through a module at once where no gradient is needed
 
 
+@torch.random.fork_rng(devices=[])  # the caller's chance is not touched
 def fit(
     module: nn.Module,
     training: Inputs,
@@ -54,19 +55,6 @@ def fit(
         KeyboardInterrupt: stopped before the first epoch was complete.
         RecipeError: the training diverged, or the checkpoint is damaged or of something else.
     """
-    with torch.random.fork_rng(devices=[]):  # the caller's chance is not touched
-        return _fit(module, training, validation, recipe, checkpoint, stop, progress)
-
-
-def _fit(
-    module: nn.Module,
-    training: Inputs,
-    validation: Inputs,
-    recipe: Recipe,
-    checkpoint: Checkpoint | None,
-    stop: Callable[[], bool],
-    progress: Progress,
-) -> tuple[Epoch, ...]:
     optimizer = _optimizer(module, recipe)
     weights = _class_weights(training.labels, recipe)
     history, kept = _take_up(module, optimizer, checkpoint)

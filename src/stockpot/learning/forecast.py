@@ -19,6 +19,7 @@ from stockpot.learning.classifier import Classifier
 from stockpot.learning.features import missing_features
 from stockpot.learning.fitting import fit, measure
 from stockpot.learning.inputs import AT_ONCE, SMALL, Inputs, fixed, from_photos, read_pixels
+from stockpot.learning.prefixes import Variation, graph_before, missing_views
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import find_run, run_folder
 from stockpot.learning.starting import start_classifier
@@ -51,7 +52,7 @@ class Forecast:
 def forecast(
     project: Path | str, recipe: Recipe, name: str | None = None, progress: Progress = silent
 ) -> Forecast:
-    """Return how long `train` would take; epochs that a checkpoint has do not count, nor does a complete run.
+    """Return how long `train` would take; what is cached or in a checkpoint does not count.
 
     Graphs that are exported on the way stay for the training.
 
@@ -108,9 +109,10 @@ def _of_tail(
 ) -> Forecast:
     backbone = classifier.backbone
     before, tail = classifier.freeze_before(recipe.trainable)
-    key = f"{backbone.key}-before-{recipe.trainable}"
-    graph = ensure_graph(opened.graphs, key, lambda: backbone, progress, before)
-    views = recipe.views * len(sides.training) + len(sides.validation)
+    key, graph = graph_before(opened, backbone, recipe.trainable, before, progress)
+    views = missing_views(
+        opened, sides.training, Variation(recipe.augment, recipe.views, recipe.seed), key
+    ) + missing_views(opened, sides.validation, Variation(recipe.augment, 1, recipe.seed), key)
     preparing = views * _seconds_a_photo(graph, recipe.image_size) + FINISHING_SECONDS
     preparing += _reading_seconds(sides, backbone.preprocessing)
     size = recipe.image_size

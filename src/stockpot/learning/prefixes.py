@@ -18,9 +18,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from stockpot import project as disk
+from stockpot.backbones.backbone import Backbone
+from stockpot.backbones.graph import ensure_graph
 from stockpot.errors import FolderError
 from stockpot.learning.augmentation import seed_of, varied
 from stockpot.model.engine import BATCH_SIZE, Engine
@@ -56,6 +58,31 @@ class Variation:
         return varied(pixels, self.kind if number else "none", seed)
 
 
+def graph_before(
+    project: disk.Project, backbone: Backbone, block: str, before: nn.Module, progress: Progress = silent
+) -> tuple[str, Path]:
+    """Return key and ONNX graph of what comes before a block, exported now if it is not cached.
+
+    Args:
+        project: whose cache is used.
+        backbone: the whole.
+        block: the first one that learns.
+        before: the part, as `Backbone.parts` gives it.
+        progress: told before and after.
+
+    Raises:
+        ModelError: the graph does not compute what torch computes.
+        FolderError: the cache cannot be written.
+    """
+    key = f"{backbone.key}-before-{block}"
+    return key, ensure_graph(project.graphs, key, lambda: backbone, progress, before)
+
+
+def missing_views(project: disk.Project, photos: Sequence[Photo], variation: Variation, key: str) -> int:
+    """Return how many views of photos `cached_views` would have to compute."""
+    return len(photos) * variation.count - _done(_folder(project, photos, variation, key))
+
+
 def cached_views(
     project: disk.Project,
     photos: Sequence[Photo],
@@ -79,10 +106,8 @@ def cached_views(
     Raises:
         FolderError: the cache cannot be written.
     """
-    identity = [key, *astuple(variation), [photo.sha256 for photo in photos]]
-    folder = project.prefixes / hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
-    written = disk.read_lines(folder / "done.jsonl")
-    done = min(written[-1]["views"], _whole_views(folder, written[-1]["shape"])) if written else 0
+    folder = _folder(project, photos, variation, key)
+    done = _done(folder)
     total = len(photos) * variation.count
     numbers = [divmod(number, variation.count) for number in range(done, total)]
     stream = (variation.view(photos[i], pixels[i], view) for i, view in numbers)
@@ -106,10 +131,18 @@ def _forget(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _whole_views(folder: Path, shape: Sequence[int]) -> int:
-    """Return how many views the file holds."""
-    path = folder / "views.f16"
-    return path.stat().st_size // (2 * math.prod(shape)) if path.exists() else 0
+def _folder(project: disk.Project, photos: Sequence[Photo], variation: Variation, key: str) -> Path:
+    identity = [key, *astuple(variation), [photo.sha256 for photo in photos]]
+    return project.prefixes / hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
+
+
+def _done(folder: Path) -> int:
+    """Return how many views count: those that the journal names and the file holds."""
+    written, path = disk.read_lines(folder / "done.jsonl"), folder / "views.f16"
+    if not written or not path.exists():
+        return 0
+    whole = path.stat().st_size // int(2 * math.prod(written[-1]["shape"]))
+    return min(int(written[-1]["views"]), whole)
 
 
 def _compute(

@@ -24,7 +24,7 @@ from stockpot.learning.features import Features, cached_features
 from stockpot.learning.fitting import chosen_epoch, fit
 from stockpot.learning.freezing import audit_freeze, snapshot
 from stockpot.learning.inputs import Inputs, fixed, from_photos, from_views, read_pixels
-from stockpot.learning.prefixes import Variation, Views, cached_views, forget_views
+from stockpot.learning.prefixes import Variation, Views, cached_views, forget_views, graph_before
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import Run, find_run, run_folder
 from stockpot.learning.saving import Trained, save_run
@@ -234,8 +234,7 @@ class _Training:
     def _views(
         self, backbone: Backbone, before: nn.Module, photos: Sequence[Photo], pixels: Tensor, count: int
     ) -> Views:
-        key = f"{backbone.key}-before-{self.recipe.trainable}"
-        graph = ensure_graph(self.opened.graphs, key, lambda: backbone, self.progress, before)
+        key, graph = graph_before(self.opened, backbone, self.recipe.trainable, before, self.progress)
         variation = Variation(self.recipe.augment, count, self.recipe.seed)
         return cached_views(
             self.opened, photos, pixels, variation, key, lambda: load_engine(graph), self.progress

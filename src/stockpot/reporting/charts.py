@@ -45,14 +45,7 @@ def learning_curves(
     ]
     curves = _curves(quantity, title, side_title)
     start = {"data": {"values": [{"epoch": len(before) + 0.5}]}, **_RULE}
-    return {
-        "$schema": _SCHEMA,
-        "config": _CONFIG,
-        "width": "container",
-        "height": 230,
-        "data": {"values": rows},
-        **({"layer": [start, curves]} if before else curves),
-    }
+    return _wide(rows) | ({"layer": [start, curves]} if before else curves)
 
 
 def photos_curve(curve: LearningCurve, photos_title: str, accuracy_title: str) -> Spec:
@@ -74,12 +67,7 @@ def photos_curve(curve: LearningCurve, photos_title: str, accuracy_title: str) -
         {"photos": photos, "low": low, "high": high}
         for photos, (low, high) in zip(curve.photos, curve.intervals, strict=True)
     ]
-    return {
-        "$schema": _SCHEMA,
-        "config": _CONFIG,
-        "width": "container",
-        "height": 230,
-        "data": {"values": rows},
+    return _wide(rows) | {
         "encoding": {"x": {"field": "photos", "type": "quantitative", "title": photos_title}},
         "layer": [
             {
@@ -90,6 +78,17 @@ def photos_curve(curve: LearningCurve, photos_title: str, accuracy_title: str) -
             {"mark": {"type": "line", "color": color}, "encoding": {"y": y | mean}},
             {"mark": {"type": "point", "color": color}, "encoding": {"y": y | {"field": "accuracy"}}},
         ],
+    }
+
+
+def _wide(rows: list[dict[str, Any]]) -> Spec:
+    """Return what charts as wide as the page have in common."""
+    return {
+        "$schema": _SCHEMA,
+        "config": _CONFIG,
+        "width": "container",
+        "height": 230,
+        "data": {"values": rows},
     }
 
 

@@ -155,12 +155,6 @@ def _render(
         "run": run,
         "split": split,
         "counts": _counts(split, len(selection.mistakes)),
-        "refused": describe_refused(split.refused),
-        "repeated": [f"{short_name(left.path)} = {short_name(kept.path)}" for left, kept in split.repeated],
-        "conflicts": [" = ".join(short_name(photo.path) for photo in same) for same in split.conflicts],
-        "between": [short_name(photo.path) for photo in split.between],
-        "straddling": [" = ".join(short_name(photo.path) for photo in near) for near in split.straddling],
-        "near": [" = ".join(short_name(photo.path) for photo in near) for near in split.near_duplicates],
         "sheet": _contact_sheet(split, model),
         "charts": _charts(run, comparison, say),
         "confused": read_confusion(run, say),
@@ -170,7 +164,19 @@ def _render(
         "mistakes": [_card(explanation, scale) for explanation in shown],
         "environment": _flat(disk.read_json(run.folder / "environment.json") or {}),
     }
-    return environment.get_template("report.html").render(values)
+    return environment.get_template("report.html").render(values | _listings(split))
+
+
+def _listings(split: Split) -> dict[str, list[str]]:
+    """Return the files that the report names, by why."""
+    return {
+        "refused": describe_refused(split.refused),
+        "repeated": [f"{short_name(left.path)} = {short_name(kept.path)}" for left, kept in split.repeated],
+        "conflicts": [" = ".join(short_name(photo.path) for photo in same) for same in split.conflicts],
+        "between": [short_name(photo.path) for photo in split.between],
+        "straddling": [" = ".join(short_name(photo.path) for photo in near) for near in split.straddling],
+        "near": [" = ".join(short_name(photo.path) for photo in near) for near in split.near_duplicates],
+    }
 
 
 def _counts(split: Split, mistakes: int) -> dict[str, Any]:
