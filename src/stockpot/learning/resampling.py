@@ -179,9 +179,8 @@ def _identity(run: Run) -> list[str]:
 def _thinned(labels: NDArray[np.integer], share: float, chance: np.random.Generator) -> NDArray[np.integer]:
     """Return rows of a share of every class."""
     rows = [np.flatnonzero(labels == k) for k in np.unique(labels)]
-    return np.concatenate(
-        [chance.permutation(members)[: max(1, round(share * len(members)))] for members in rows]
-    )
+    some = [chance.permutation(members)[: max(1, round(share * len(members)))] for members in rows]
+    return np.sort(np.concatenate(some))  # all of them: the very training that the run had
 
 
 def _features(
