@@ -10,6 +10,7 @@ from stockpot.learning.checkpoint import Checkpoint
 from stockpot.learning.classifier import new_head
 from stockpot.learning.fitting import fit, measure
 from stockpot.learning.inputs import Inputs, fixed
+from stockpot.learning.precision import fast_precision, precision_of
 from stockpot.learning.recipes import Recipe
 
 RECIPE = Recipe.linear_probe(epochs=4, batch_size=16, learning_rate=0.05)
@@ -45,6 +46,28 @@ def test_pieces_of_a_batch_add_up_to_the_batch(data):
         fit(head, Inputs(data.labels, data.take, at_once), data, recipe)
     assert torch.allclose(heads[0].weight, heads[1].weight, atol=1e-6)
     assert not torch.equal(heads[0].weight, new_head(5, 3, seed=0).weight)
+
+
+def test_bfloat16_learns_nearly_the_same_and_repeatably(data):
+    """Products are rounded to 8 bits, weights and their sums are not."""
+    learned = {}
+    for name, precision in (("exact", "float32"), ("rounded", "bfloat16"), ("again", "bfloat16")):
+        head = new_head(5, 3, seed=0)
+        fit(head, data, data, replace(RECIPE, precision=precision))
+        learned[name] = head.weight.detach()
+    assert torch.equal(learned["rounded"], learned["again"])
+    assert not torch.equal(learned["rounded"], learned["exact"])
+    assert torch.allclose(learned["rounded"], learned["exact"], atol=0.02)
+
+
+def test_the_fastest_precision_depends_on_the_layers():
+    """A head alone, and depthwise convolutions of 5 x 5, are not faster in bfloat16."""
+    separable = [nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 8, 1)]
+    large = nn.Conv2d(8, 8, 5, groups=8)
+    assert precision_of(RECIPE, new_head(5, 3, seed=0)) == "float32"
+    assert precision_of(RECIPE, nn.Sequential(*separable)) == fast_precision()
+    assert precision_of(RECIPE, nn.Sequential(*separable, large)) == "float32"
+    assert precision_of(replace(RECIPE, precision="bfloat16"), large) == "bfloat16"
 
 
 def test_it_goes_on_from_a_checkpoint_with_the_same_bits(data, module, tmp_path):

@@ -256,6 +256,13 @@ def train(
     class_weights: Annotated[
         str | None, typer.Option(help="none, or balanced: every class counts alike.", show_default="none")
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Of products while layers learn: bfloat16 or float32.",
+            show_default="the processor's fastest",
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Of new weights, order and variation.", show_default="0")
     ] = None,
@@ -292,6 +299,7 @@ def train(
         weight_decay=weight_decay,
         label_smoothing=label_smoothing,
         class_weights=class_weights,
+        precision=precision,
         seed=seed,
     )
     progress = show_progress(quiet)
@@ -357,7 +365,8 @@ def pretrain(
     Example: stockpot pretrain cifar10 --data hub --out my-cifar10.safetensors
     """
     from stockpot.learning.evaluation import from_json
-    from stockpot.learning.pretraining import Pretraining, fast_precision
+    from stockpot.learning.precision import fast_precision
+    from stockpot.learning.pretraining import Pretraining
     from stockpot.learning.pretraining import pretrain as run_pretrain
 
     recipe = Pretraining(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from stockpot.backbones.backbone import Backbone
+from stockpot.learning.precision import multiplying_in
 
 
 class Classifier(nn.Module):
@@ -30,7 +31,7 @@ class Classifier(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return logits `(N, K)` of pixels `(N, S, S, 3)` in 0..255."""
-        return self.head(self.backbone(pixels).mean(dim=(2, 3)))  # type: ignore[no-any-return]
+        return _logits(self.head, self.backbone(pixels))
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of all modules but BatchNorm, which stays in inference mode."""
@@ -73,13 +74,19 @@ class _Tail(nn.Module):
         self.head = classifier.head
 
     def forward(self, maps: Tensor) -> Tensor:
-        return self.head(self.blocks(maps).mean(dim=(2, 3)))  # type: ignore[no-any-return]
+        return _logits(self.head, self.blocks(maps))
 
     def train(self, mode: bool = True) -> Self:
         """As its classifier."""
         super().train(mode)
         _hold_statistics(self)
         return self
+
+
+def _logits(head: nn.Linear, maps: Tensor) -> Tensor:
+    """Apply GAP and head, in float32 whatever the blocks before multiply in."""
+    with multiplying_in("float32"):
+        return head(maps.float().mean(dim=(2, 3)))  # type: ignore[no-any-return]
 
 
 def _hold_statistics(network: nn.Module) -> None:

@@ -15,6 +15,7 @@ from stockpot.errors import RecipeError
 from stockpot.learning.augmentation import seed_of
 from stockpot.learning.checkpoint import Checkpoint
 from stockpot.learning.inputs import Inputs
+from stockpot.learning.precision import Precision, multiplying_in, precision_of
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import Epoch
 from stockpot.progress import Progress, silent
@@ -57,6 +58,7 @@ def fit(
     """
     optimizer = _optimizer(module, recipe)
     weights = _class_weights(training.labels, recipe)
+    precision = precision_of(recipe, module)
     history, kept = _take_up(module, optimizer, checkpoint)
     saved = -SAVED_SECONDS  # when: the first epoch is saved at once
     n = len(training.labels)
@@ -74,7 +76,9 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = lr
             torch.manual_seed(seed_of(recipe.seed, number, step))  # of dropout, where there is some
-            batch_loss, right = _learn(module, training, rows, number, weights, recipe.label_smoothing)
+            batch_loss, right = _learn(
+                module, training, rows, number, weights, recipe.label_smoothing, precision
+            )
             optimizer.step()
             loss += batch_loss
             correct += right
@@ -127,7 +131,13 @@ def measure(module: nn.Module, inputs: Inputs) -> tuple[float, float]:
 
 
 def _learn(
-    module: nn.Module, training: Inputs, rows: Tensor, epoch: int, weights: Tensor, smoothing: float
+    module: nn.Module,
+    training: Inputs,
+    rows: Tensor,
+    epoch: int,
+    weights: Tensor,
+    smoothing: float,
+    precision: Precision,
 ) -> tuple[float, int]:
     """Add up the gradients of a batch; return the sum of its losses, and how many it got right.
 
@@ -141,7 +151,8 @@ def _learn(
     pieces = training.at_once or len(rows)
     for part, parts_share in zip(torch.split(rows, pieces), torch.split(share, pieces), strict=True):
         truth = training.labels[part]
-        logits = module(training.take(part, epoch))
+        with multiplying_in(precision):
+            logits = module(training.take(part, epoch)).float()
         losses = F.cross_entropy(logits, truth, label_smoothing=smoothing, reduction="none")
         (losses @ parts_share).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():

@@ -109,6 +109,7 @@ def _of_tail(
 ) -> Forecast:
     backbone = classifier.backbone
     before, tail = classifier.freeze_before(recipe.trainable)
+    tail.to(memory_format=torch.channels_last)
     key, graph = graph_before(opened, backbone, recipe.trainable, before, progress)
     views = missing_views(
         opened, sides.training, Variation(recipe.augment, recipe.views, recipe.seed), key

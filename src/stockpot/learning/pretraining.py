@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from stockpot.learning.checkpoint import Checkpoint
 from stockpot.learning.classifier import new_head
 from stockpot.learning.evaluation import Evaluation, evaluate_logits
 from stockpot.learning.muon import Muon
+from stockpot.learning.precision import Precision, fast_precision, multiplying_in
 from stockpot.model.model_file import ModelFile, is_model, read_model, write_model
 from stockpot.photos.cifar10 import CLASS_NAMES, SIZE, Cifar10, Side, read_cifar10
 from stockpot.photos.preprocessing import Preprocessing
@@ -38,12 +39,6 @@ from stockpot.progress import Progress, silent
 BIAS_RATE = 0.053  # highest learning rate of biases, for the sum of a batch's losses
 HEAD_RATE = 0.67  # likewise of the head, were its inputs divided by their number
 DECAY = 2e-6  # of biases and head, a photo
-
-
-def fast_precision() -> Literal["bfloat16", "float32"]:
-    """Return the precision that convolutions compute fastest in on this processor."""
-    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return "bfloat16" if known.get("avx512_bf16") or known.get("amx_bf16") else "float32"
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ class Pretraining:
     shift: int = 4  # pixels that a photo is moved by at most, its edge mirrored
     cutout: int = 8  # pixels on each side of a square that is hidden in every photo
     validation: float = 0.0  # share of the training photos to measure on instead of the test photos
-    precision: Literal["bfloat16", "float32"] = "float32"  # of convolutions while learning
+    precision: Precision = "float32"  # of convolutions while learning
     seed: int = 0  # of the first weights, the order and the movements
 
     def __post_init__(self) -> None:
@@ -177,11 +172,11 @@ class _Student(nn.Module):
                 )  # gamma stays 1; the filters after it are normalized anyway
         self.head.bias.requires_grad_(False)  # stays 0
         self.to(memory_format=torch.channels_last)
-        self.reduced = recipe.precision == "bfloat16"
+        self.precision = recipe.precision
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return logits `(B, K)` of `(B, S, S, 3)` pixels in 0..255."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.reduced and self.training):
+        with multiplying_in(self.precision if self.training else "float32"):
             features = self.backbone(pixels).mean(dim=(2, 3))
         return self.head(features.float())  # type: ignore[no-any-return]
 

@@ -36,6 +36,7 @@ _CHOICES = {
     "augment": ("none", "light", "strong"),
     "keep": ("last", "best"),
     "class_weights": ("none", "balanced"),
+    "precision": ("fastest", "bfloat16", "float32"),
 }
 
 
@@ -59,6 +60,9 @@ class Recipe:
     weight_decay: float = 1e-2  # AdamW's, decoupled; of filters and matrices
     label_smoothing: float = 0.0  # share of the truth that is spread over all classes
     class_weights: Literal["none", "balanced"] = "none"  # balanced: every class counts as much as any other
+    precision: Literal["fastest", "bfloat16", "float32"] = (
+        "fastest"  # of products while more than the head learns
+    )
     seed: int = 0  # of new weights, the order of photos, and how they are varied
 
     def __post_init__(self) -> None:

@@ -25,6 +25,7 @@ from stockpot.learning.classifier import Classifier
 from stockpot.learning.evaluation import Evaluation
 from stockpot.learning.features import Features
 from stockpot.learning.freezing import FreezeAudit
+from stockpot.learning.precision import Precision
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import CHECKED_PHOTOS, Checks, Epoch, Run, read_run
 from stockpot.model.activation_maps import activation_maps, residual
@@ -45,6 +46,7 @@ class Trained:
     classifier: Classifier
     recipe: Recipe
     split: Split
+    precision: Precision  # of products while it learned
     history: tuple[Epoch, ...]
     chosen_epoch: int  # whose weights the classifier has
     interrupted: bool  # before its last epoch
@@ -81,7 +83,7 @@ def save_run(folder: Path, project: disk.Project, trained: Trained, features: Fe
     lines = [json.dumps(asdict(epoch)) + "\n" for epoch in trained.history]
     disk.write_bytes(folder / "history.jsonl", "".join(lines).encode())
     write_predictions(folder / "predictions.csv", project, sides, trained.logits)
-    disk.write_json(folder / "environment.json", environment())
+    disk.write_json(folder / "environment.json", environment() | {"precision": trained.precision})
     seconds = trained.seconds | {"saving and checking": time.perf_counter() - started}
     result = {
         "split_fingerprint": sides.fingerprint,

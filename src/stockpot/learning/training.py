@@ -24,6 +24,7 @@ from stockpot.learning.features import Features, cached_features
 from stockpot.learning.fitting import chosen_epoch, fit
 from stockpot.learning.freezing import audit_freeze, snapshot
 from stockpot.learning.inputs import Inputs, fixed, from_photos, from_views, read_pixels
+from stockpot.learning.precision import precision_of
 from stockpot.learning.prefixes import Variation, Views, cached_views, forget_views, graph_before
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import Run, find_run, run_folder
@@ -175,6 +176,7 @@ class _Training:
             classifier=classifier,
             recipe=self.recipe,
             split=self.sides,
+            precision=precision_of(self.recipe, learning.module),
             history=history,
             chosen_epoch=chosen_epoch(history, self.recipe),
             interrupted=stopped and len(history) < self.recipe.epochs,
@@ -208,6 +210,7 @@ class _Training:
                 cifar_resnet.whiten(backbone.module, backbone.normalize(some))
             return _Learning(classifier, from_photos(pixels, y, recipe), fixed(seen, y_validation))
         before, tail = classifier.freeze_before(recipe.trainable)
+        tail.to(memory_format=torch.channels_last)
         views = self._views(backbone, before, photos[0], pixels, recipe.views)
         plain = self._views(backbone, before, photos[1], seen, 1)
         forget_views(self.opened, (views, plain))  # those of trainings that were given up
