@@ -154,6 +154,96 @@ def _seconds(text: str) -> float | None:
 
 
 @app.command()
+def collect(
+    project: Project,
+    classes: Annotated[
+        list[str] | None, typer.Argument(help="Names of classes, which are searched for.", show_default=False)
+    ] = None,
+    per_class: Annotated[int, typer.Option(help="Photos that every class is to have.")] = 330,
+    engine: Annotated[str, typer.Option(help="duckduckgo, openverse or both.")] = "duckduckgo",
+    query: Annotated[
+        list[str] | None,
+        typer.Option(help="Further queries of a class: CLASS=QUERY,QUERY.", show_default=False),
+    ] = None,
+    originals: Annotated[
+        bool, typer.Option("--originals", help="Fetch the photos themselves, not the engine's thumbnails.")
+    ] = False,
+    license: Annotated[
+        str,
+        typer.Option(help="any, public, share, share-commercially, modify or modify-commercially."),
+    ] = "any",
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="Instead of searching: a folder of photos, or a CSV of path,label."),
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Class of all photos in --from.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse classes that ready-made models know.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Bring photos in: from an image search, or from a folder of one's own; what is there is never fetched again.
+
+    Example: stockpot collect food "apple pie" baklava --per-class 330 --query "baklava=baklava dessert"
+    """
+    if source is not None:
+        if classes or query:
+            raise WrongUse("--from brings in photos of your own: leave out classes and --query.")
+        _say_own(project, source, label, as_json, quiet)
+        return
+    from stockpot.collection.collection import collect as run_collect
+
+    found = run_collect(
+        project,
+        _with_queries(classes or [], query or []),
+        per_class,
+        engine,  # type: ignore[arg-type]
+        originals,
+        license,  # type: ignore[arg-type]
+        strict,
+        show_progress(quiet),
+    )
+    for one in found:
+        dropped = dict(one.dropped.most_common())
+        if as_json:
+            counts = {"class": one.label, "wanted": one.wanted, "had": one.had, "new": one.new}
+            _print_json({**counts, "dropped": dropped, "stopped": one.stopped})
+            continue
+        typer.echo(f"{one.label}: {one.had + one.new} photos, {one.new} of them new")
+        for reason, count in dropped.items():
+            typer.echo(f"  {count} dropped: {reason}")
+        if one.stopped:
+            typer.echo(f"  {one.missing} fewer than wanted: {one.stopped}")
+    _say(f"done, next: look through {project / 'photos'}, then: stockpot study {project}")
+
+
+def _say_own(project: Path, source: Path, label: str | None, as_json: bool, quiet: bool) -> None:
+    from stockpot.collection.own_photos import bring_own
+
+    own = bring_own(project, source, label, show_progress(quiet))
+    if as_json:
+        refused = {str(file.path): file.reason for file in own.refused}
+        _print_json({"new": own.new, "known": own.known, "refused": refused})
+    else:
+        typer.echo(f"{own.new} photos copied, {own.known} were here before, {len(own.refused)} refused")
+        for line in describe_refused(own.refused):
+            typer.echo(f"  {line}")
+    _say(f"done, next: stockpot study {project}")
+
+
+def _with_queries(classes: list[str], queries: list[str]) -> dict[str, list[str]]:
+    """Return for every class its further queries; a class may be named by them alone."""
+    further: dict[str, list[str]] = {name: [] for name in classes}
+    for text in queries:
+        name, sign, listed = text.partition("=")
+        if not sign or not listed.strip():
+            raise WrongUse(f"--query is {text!r}; expected CLASS=QUERY,QUERY.")
+        further.setdefault(name.strip(), []).extend(q for part in listed.split(",") if (q := part.strip()))
+    return further
+
+
+@app.command()
 def split(
     project: Project,
     validation: Annotated[

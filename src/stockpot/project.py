@@ -17,7 +17,7 @@ from typing import Any
 import filelock
 import platformdirs
 
-from stockpot.errors import Busy, FolderError, ProjectError
+from stockpot.errors import Busy, FolderError, ProjectError, WrongUse
 
 
 @dataclass(frozen=True)
@@ -192,6 +192,19 @@ def visible(folder: Path) -> list[Path]:
 def class_entries(root: Path) -> list[Path]:
     """Return the visible entries of every visible class folder, class by class."""
     return [entry for folder in visible(root) if folder.is_dir() for entry in visible(folder)]
+
+
+def check_class_name(name: str) -> None:
+    """Refuse a class that cannot be a folder, here or on another system.
+
+    Raises:
+        WrongUse: it is empty, hidden, too long, or has a sign that folders cannot have.
+    """
+    usable = name == name.strip(" ") and name.isprintable() and not set(name) & set('/\\:*?"<>|')
+    if not name or len(name.encode()) > 200 or is_hidden(name) or name.endswith(".") or not usable:
+        raise WrongUse(
+            f"{name!r} cannot name a class, which is a folder: use letters, digits and blanks inside."
+        )
 
 
 def user_cache() -> Path:
