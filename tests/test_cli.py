@@ -119,6 +119,8 @@ def broken(solar, tmp_path):
         (["collect", "{}/new", "baklava", "--query", "sweet"], 2, "expected CLASS=QUERY,QUERY"),
         (["collect", "{}/new", "golden retriever", "--strict"], 2, "ImageNet class 207"),
         (["collect", "{}/new", "baklava", "--from", "{}/classes"], 2, "leave out classes"),
+        (["collect", "{}/new", "--from", "{}/classes", "--engine", "both"], 2, "what is for searching"),
+        (["collect", "{}/new", "baklava", "--label", "x"], 2, "--label is for --from"),
         (["collect", "{}/new", "--from", "{}/nothing"], 1, "no folder or CSV file"),
         (["collect", "{}/classes", "baklava"], 2, "is not a project"),
         (["clean", "{}/classes"], 2, "is not a project"),

@@ -8,6 +8,8 @@ import pytest
 from stockpot.collection.known_names import check_known, find_known
 from stockpot.errors import WrongUse
 
+DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet"}
+
 
 def matches(name):
     return {(one.data, one.index, one.by) for one in find_known(name)}
@@ -24,14 +26,14 @@ def test_new_classes_match_nothing(name):
 @pytest.mark.parametrize(
     ("name", "match"),
     [
-        ("spaghetti carbonara", ("ImageNet", 959, "head")),
+        ("spaghetti carbonara", ("ImageNet", 959, "name")),
         ("golden retrievers", ("ImageNet", 207, "name")),
         ("Golden_Retriever", ("ImageNet", 207, "name")),
         ("truskawka", ("ImageNet", 949, "name")),
         ("truskawki", ("ImageNet", 949, "name")),
         ("solar cell", ("ImageNet", 487, "head")),
         ("aquarium fish", ("CIFAR-100", 1, "name")),
-        ("cherries", None),
+        ("jabłka", ("CIFAR-100", 0, "name")),
         ("butterflies", ("CIFAR-100", 14, "name")),
         ("frogs", ("CIFAR-10", 6, "name")),
         ("samolot", ("CIFAR-10", 0, "name")),
@@ -40,7 +42,7 @@ def test_new_classes_match_nothing(name):
 )
 def test_known_classes_match(name, match):
     """By the whole name or by the main word, singular or plural, English or Polish."""
-    assert match is None or match in matches(name) or (match[0], match[1], "name") in matches(name)
+    assert match in matches(name)
 
 
 def test_every_class_has_its_names():
@@ -54,8 +56,11 @@ def test_every_class_has_its_names():
             names = row[language].split("; ")
             assert all(name and name == name.strip() for name in names), row
             assert len(set(names)) == len(names), row
-        by_head = {one.index for one in find_known(row["english"].split("; ")[0])}
-        assert int(row["index"]) in by_head, row
+            for name in names:
+                found = {(one.data, one.index) for one in find_known(name)}
+                assert (DATA[row["list"]], int(row["index"])) in found, (name, row)
+    polish = Counter(name for row in rows for name in row["polish"].split("; "))
+    assert max(polish.values()) <= 4, polish.most_common(3)
 
 
 def test_known_classes_are_warned_of_or_refused(caplog):

@@ -36,7 +36,7 @@ def test_a_flat_folder_is_one_class(tmp_path, class_folders):
 
 
 def test_a_list_names_every_photo(tmp_path, class_folders):
-    """Paths are relative to the CSV file; photos of one name in two folders both come in; what is gone is listed."""
+    """Paths are relative to the CSV file; two photos of one name both come in; what is gone is listed."""
     lines = ["label,path", "pet,cat/0.png", "pet,dog/0.png", "wolf,dog/1.png", "wolf,dog/gone.png"]
     table = class_folders / "list.csv"
     table.write_text("\ufeff" + "\n".join(lines))

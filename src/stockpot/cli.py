@@ -127,6 +127,9 @@ def study(
     ] = None,
     recipes: Recipes = None,
     time_budget: TimeBudget = "10m",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse classes that ready-made models know.")
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -137,7 +140,7 @@ def study(
     from stockpot.studies import study as run_study
 
     chosen, seconds = _names(recipes), _seconds(time_budget)
-    _report_study(run_study(project, photos, chosen, seconds, show_progress(quiet)), as_json)
+    _report_study(run_study(project, photos, chosen, seconds, strict, show_progress(quiet)), as_json)
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -159,8 +162,12 @@ def collect(
     classes: Annotated[
         list[str] | None, typer.Argument(help="Names of classes, which are searched for.", show_default=False)
     ] = None,
-    per_class: Annotated[int, typer.Option(help="Photos that every class is to have.")] = 330,
-    engine: Annotated[str, typer.Option(help="duckduckgo, openverse or both.")] = "duckduckgo",
+    per_class: Annotated[
+        int | None, typer.Option(help="Photos that every class is to have.", show_default="330")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="duckduckgo, openverse or both.", show_default="duckduckgo")
+    ] = None,
     query: Annotated[
         list[str] | None,
         typer.Option(help="Further queries of a class: CLASS=QUERY,QUERY.", show_default=False),
@@ -169,9 +176,11 @@ def collect(
         bool, typer.Option("--originals", help="Fetch the photos themselves, not the engine's thumbnails.")
     ] = False,
     license: Annotated[
-        str,
-        typer.Option(help="any, public, share, share-commercially, modify or modify-commercially."),
-    ] = "any",
+        str | None,
+        typer.Option(
+            help="any, public, share, share-commercially, modify or modify-commercially.", show_default="any"
+        ),
+    ] = None,
     source: Annotated[
         Path | None,
         typer.Option("--from", help="Instead of searching: a folder of photos, or a CSV of path,label."),
@@ -188,40 +197,45 @@ def collect(
     Example: stockpot collect food "apple pie" baklava --per-class 330 --query "baklava=baklava dessert"
     """
     if source is not None:
-        if classes or query:
-            raise WrongUse("--from brings in photos of your own: leave out classes and --query.")
-        _say_own(project, source, label, as_json, quiet)
+        if classes or query or originals or any(given is not None for given in (per_class, engine, license)):
+            raise WrongUse(
+                "--from brings in photos of your own: leave out classes and what is for searching."
+            )
+        _say_own(project, source, label, strict, as_json, quiet)
         return
+    if label is not None:
+        raise WrongUse("--label is for --from FOLDER; a class that is searched for is named by itself.")
     from stockpot.collection.collection import collect as run_collect
 
     found = run_collect(
         project,
         _with_queries(classes or [], query or []),
-        per_class,
-        engine,  # type: ignore[arg-type]
+        330 if per_class is None else per_class,
+        engine or "duckduckgo",  # type: ignore[arg-type]
         originals,
-        license,  # type: ignore[arg-type]
+        license or "any",  # type: ignore[arg-type]
         strict,
         show_progress(quiet),
     )
     for one in found:
-        dropped = dict(one.dropped.most_common())
         if as_json:
             counts = {"class": one.label, "wanted": one.wanted, "had": one.had, "new": one.new}
-            _print_json({**counts, "dropped": dropped, "stopped": one.stopped})
+            _print_json({**counts, "dropped": one.dropped, "stopped": one.stopped})
             continue
         typer.echo(f"{one.label}: {one.had + one.new} photos, {one.new} of them new")
-        for reason, count in dropped.items():
+        for reason, count in one.dropped.items():
             typer.echo(f"  {count} dropped: {reason}")
         if one.stopped:
             typer.echo(f"  {one.missing} fewer than wanted: {one.stopped}")
     _say(f"done, next: look through {project / 'photos'}, then: stockpot study {project}")
 
 
-def _say_own(project: Path, source: Path, label: str | None, as_json: bool, quiet: bool) -> None:
+def _say_own(
+    project: Path, source: Path, label: str | None, strict: bool, as_json: bool, quiet: bool
+) -> None:
     from stockpot.collection.own_photos import bring_own
 
-    own = bring_own(project, source, label, show_progress(quiet))
+    own = bring_own(project, source, label, strict, show_progress(quiet))
     if as_json:
         refused = {str(file.path): file.reason for file in own.refused}
         _print_json({"new": own.new, "known": own.known, "refused": refused})

@@ -5,6 +5,8 @@ on 127.0.0.1; a second port, the canary, must never be reached.
 """
 
 import asyncio
+import ipaddress
+import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -116,7 +118,9 @@ class StandIn:
                     name, _, value = text.partition(":")
                     headers[name.lower()] = value.strip()
                 if method == "CONNECT":
-                    host = target.rpartition(":")[0]
+                    host, _, port = target.rpartition(":")
+                    if port not in ("80", "443") or _inside(host):
+                        self.canary_hits += 1  # through the proxy
                     writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
                     await writer.drain()
                     await writer.start_tls(self._context(host))
@@ -146,6 +150,8 @@ class StandIn:
         path_and_query = parts.path + (f"?{parts.query}" if parts.query else "")
         request = Request(host, parts.path or "/", query, headers, path_and_query)
         self.seen.append(request)
+        if host and (parts.port not in (None, 80, 443) or _inside(host)):
+            self.canary_hits += 1  # through the proxy
         answer = self.hosts.get(host, self.hosts["*"])(request)
         given = {"Content-Type": "application/octet-stream", **answer.headers}
         length = len(answer.body) if answer.length is None else answer.length
@@ -163,3 +169,13 @@ class StandIn:
                 writer.write(part)
                 await writer.drain()
         return length == len(answer.body) and not answer.parts
+
+
+def _inside(host: str) -> bool:
+    """Tell whether a host is private, as a resolver would understand it."""
+    try:
+        host = host.strip("[]").encode("idna").decode()
+        address = ipaddress.ip_address(host) if ":" in host else ipaddress.ip_address(socket.inet_aton(host))
+    except (ValueError, OSError):
+        return "." not in host
+    return not address.is_global

@@ -3,11 +3,12 @@
 import asyncio
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from stockpot import project as disk
 from stockpot.collection.arrivals import Arrivals, encode_anew
@@ -21,20 +22,20 @@ ENGINES = ("duckduckgo", "openverse", "both")
 LICENSES = ("any", "public", "share", "share-commercially", "modify", "modify-commercially")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Gathered:
     """What came of one class."""
 
     label: str
     wanted: int  # photos that the class is to have
     had: int  # photos that were there before
-    new: int = 0  # photos that came in
-    dropped: Counter[str] = field(default_factory=Counter)  # reasons, and how often
-    stopped: str = ""  # why there are fewer than wanted
+    new: int  # photos that came in
+    dropped: Mapping[str, int]  # reasons, and how often
+    stopped: str  # why there are fewer than wanted
 
     @property
     def missing(self) -> int:
-        """How many photos are still wanted."""
+        """How many photos it still wants."""
         return max(0, self.wanted - self.had - self.new)
 
 
@@ -51,7 +52,8 @@ def collect(
     """Search for photos of some classes and bring them into a project.
 
     A photo is fetched, decoded, encoded anew as a JPEG of at most 1024 pixels without metadata, and named by its
-    bytes; `photos.jsonl` says where it came from. Called again, a class is topped up; nothing is fetched twice.
+    bytes; `photos.jsonl` says where it came from. Called again, a class is topped up; what came or was refused is
+    not fetched again.
 
     Args:
         project: a project folder, made if it is not there.
@@ -69,7 +71,7 @@ def collect(
     Raises:
         WrongUse: a class whose name cannot be that of a folder, another argument out of range, or a known class
             and `strict`.
-        SearchRefused: no engine answered and no photo came in.
+        SearchRefused: no engine gave a page, and no photo came in.
         ProjectError: `project` is a folder that holds something else.
         Busy, FolderError: the project cannot be written.
     """
@@ -83,10 +85,9 @@ def collect(
     opened = disk.create_project(project)
     with opened.writing():
         arrivals = Arrivals(opened)
-        gathered = tuple(Gathered(label, per_class, arrivals.count(label)) for label in queries)
         search = _Search(arrivals, engine, originals, license, progress)
-        asyncio.run(search.gather(gathered, queries))
-    if search.refused and not any(one.new for one in gathered):
+        gathered = _run(search.gather(queries, per_class))
+    if search.refused and not search.pages:
         reasons = "; ".join(search.refused.values())
         other = (
             ""
@@ -105,11 +106,39 @@ def _queries(classes: Mapping[str, Sequence[str]] | Sequence[str]) -> dict[str, 
     if isinstance(classes, str):
         raise WrongUse(f"classes is {classes!r}; expected several names, such as [{classes!r}].")
     further = classes if isinstance(classes, Mapping) else dict.fromkeys(classes, ())
+    wrong = [label for label, more in further.items() if isinstance(more, str)]
+    if wrong:
+        raise WrongUse(f"The queries of {wrong[0]!r} are {further[wrong[0]]!r}; expected a list of them.")
     if not further:
         raise WrongUse("No class was given; name at least one, such as 'apple pie'.")
     for label in further:
         disk.check_class_name(label)
     return {label: list(dict.fromkeys([label, *more])) for label, more in further.items()}
+
+
+def _run(work: Coroutine[Any, Any, tuple[Gathered, ...]]) -> tuple[Gathered, ...]:
+    """Run to the end; in a notebook, whose loop runs already, on a thread of its own."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
+@dataclass
+class _Class:
+    """A class while it is being filled."""
+
+    label: str
+    wanted: int
+    had: int
+    new: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def missing(self) -> int:
+        return max(0, self.wanted - self.had - self.new)
 
 
 class _Search:
@@ -121,21 +150,28 @@ class _Search:
         self.arrivals, self.engine, self.progress = arrivals, engine, progress
         self.originals, self.license = originals, license
         self.refused: dict[str, str] = {}  # engines by name, and why
+        self.pages = 0  # that engines gave
+        self.decoding = asyncio.Semaphore(2)  # large photos need much memory
 
-    async def gather(self, gathered: Sequence[Gathered], queries: Mapping[str, Sequence[str]]) -> None:
+    async def gather(self, queries: Mapping[str, Sequence[str]], wanted: int) -> tuple[Gathered, ...]:
         """Fill every class as far as the engines go; one that refuses is not asked again."""
+        found = []
         async with Fetcher() as fetcher:
             engines = self._engines(fetcher)
-            for one in gathered:
-                reasons = []
+            for label, asked in queries.items():
+                one, reasons = _Class(label, wanted, self.arrivals.count(label)), []
                 for engine in engines:
                     if one.missing and engine.name not in self.refused:
                         try:
-                            await self._fill(one, engine, queries[one.label], fetcher)
+                            await self._fill(one, engine, asked, fetcher)
                         except SearchRefused as error:
                             self.refused[engine.name] = str(error)
                     reasons.append(self.refused.get(engine.name, f"{engine.name} has no more"))
-                one.stopped = "; ".join(reasons) if one.missing else ""
+                stopped = "; ".join(reasons) if one.missing else ""
+                found.append(
+                    Gathered(label, wanted, one.had, one.new, dict(one.dropped.most_common()), stopped)
+                )
+        return tuple(found)
 
     def _engines(self, fetcher: Fetcher) -> list[Engine]:
         from stockpot.collection.duckduckgo import DuckDuckGo
@@ -148,43 +184,47 @@ class _Search:
             engines.append(Openverse(fetcher, self.originals, self.license))
         return engines
 
-    async def _fill(self, one: Gathered, engine: Engine, queries: Sequence[str], fetcher: Fetcher) -> None:
+    async def _fill(self, one: _Class, engine: Engine, queries: Sequence[str], fetcher: Fetcher) -> None:
         """Take from one engine, query by query and page by page, until a class is full."""
         for query in queries:
             async for page in engine.pages(query):
-                known = self.arrivals.urls
-                hits = {hit.url: hit for hit in page if hit.url not in known}
+                self.pages += 1
+                for hit in page:
+                    if other := self.arrivals.elsewhere(one.label, hit):
+                        one.dropped[f"here already, as {other}"] += 1
+                hits = {hit.url: hit for hit in page if hit.url not in self.arrivals.urls}
                 await self._fetch(one, list(hits.values()), fetcher)
                 if not one.missing:
                     return
 
-    async def _fetch(self, one: Gathered, hits: list[Hit], fetcher: Fetcher) -> None:
+    async def _fetch(self, one: _Class, hits: list[Hit], fetcher: Fetcher) -> None:
         """Fetch the photos of a page, several at once but never more than are missing."""
         waiting, running = iter(hits), set[asyncio.Task[None]]()
         try:
             while True:
-                free = min(AT_ONCE, one.missing) - len(running)
+                free = max(0, min(AT_ONCE, one.missing) - len(running))
                 running |= {
-                    asyncio.create_task(self._bring(one, hit, fetcher))
-                    for hit in islice(waiting, max(0, free))
+                    asyncio.create_task(self._bring(one, hit, fetcher)) for hit in islice(waiting, free)
                 }
                 if not running:
                     return
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
+                for failure in await asyncio.gather(*done, return_exceptions=True):
+                    if failure is not None:
+                        raise failure
         finally:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def _bring(self, one: Gathered, hit: Hit, fetcher: Fetcher) -> None:
+    async def _bring(self, one: _Class, hit: Hit, fetcher: Fetcher) -> None:
         """Bring one photo in, or count why not."""
         try:
             data = await fetcher.fetch(hit.url)
             self.arrivals.check(one.label, data)
-            kept, size = await asyncio.to_thread(encode_anew, data)
-            self.arrivals.add(one.label, hit, data, kept, size)
+            async with self.decoding:
+                jpeg, size = await asyncio.to_thread(encode_anew, data)
+            self.arrivals.add(one.label, hit, data, jpeg, size)
             one.new += 1
         except Dropped as error:
             one.dropped[str(error)] += 1

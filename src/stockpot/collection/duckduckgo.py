@@ -52,13 +52,17 @@ class DuckDuckGo:
             SearchRefused: the engine does not answer, or not with photos.
         """
         filters = {"type_image": "photo", "license_image": self.license}
-        page = 0
-        while self.client.has_more or not page:
+        page, known = 0, set[str]()
+        while True:
             if self.client.asked:
                 await asyncio.sleep(random.uniform(*PAUSE_SECONDS))
             page += 1
             rows = await asyncio.to_thread(self.client.rows, query, page, filters)
-            yield [hit for row in rows if (hit := self._hit(row, query))]
+            hits = [hit for row in rows if (hit := self._hit(row, query)) and hit.url not in known]
+            known |= {hit.url for hit in hits}
+            yield hits
+            if not hits or not self.client.has_more:
+                return
 
     def _hit(self, row: Any, query: str) -> Hit | None:
         """Return a row's photo, or None where the row has no address."""
@@ -81,11 +85,15 @@ class _Client(DuckduckgoImages):
     def rows(self, query: str, page: int, filters: dict[str, str]) -> list[Any]:
         """Return the rows of a page as the engine sent them."""
         self.asked = True
+        self.has_more = False
         try:
-            return list(self.search(query, page=page, **filters) or [])
+            rows = self.search(query, page=page, **filters)
         except DDGSException as error:
             reason = str(error).splitlines()[0]
             raise SearchRefused(f"DuckDuckGo cannot be reached ({reason})") from None
+        if rows is None:
+            raise SearchRefused("DuckDuckGo answered with nothing")
+        return list(rows)
 
     def _get_vqd(self, query: str) -> str:
         if query not in self.tokens:

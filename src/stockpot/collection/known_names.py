@@ -22,7 +22,7 @@ _ENDINGS: dict[
     str, dict[str, tuple[str, ...]]
 ] = {  # of plurals, and what the singular may have in their place
     "english": {"ies": ("y", "ie"), "ves": ("f", "fe"), "es": ("",), "s": ("",), "men": ("man",)},
-    "polish": {"y": ("a", ""), "i": ("a", ""), "e": ("a", "")},
+    "polish": {"y": ("a", ""), "ki": ("ka", "ek"), "i": ("a", ""), "e": ("a", ""), "a": ("o",)},
 }
 
 

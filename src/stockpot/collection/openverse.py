@@ -42,6 +42,7 @@ class Openverse:
         self.fetcher = fetcher
         self.key = "url" if originals else "thumbnail"
         self.filters = _LICENSES[license]
+        self.asked = False
 
     async def pages(self, query: str) -> AsyncIterator[list[Hit]]:
         """Yield what a query finds, 20 a page; the service gives at most 240.
@@ -51,8 +52,9 @@ class Openverse:
         """
         page, last = 1, 1
         while page <= last:
-            if page > 1:
+            if self.asked:
                 await asyncio.sleep(random.uniform(*PAUSE_SECONDS))
+            self.asked = True
             rows, last = await self._ask(query, page)
             yield [hit for row in rows if (hit := self._hit(row, query))]
             page += 1
@@ -61,7 +63,7 @@ class Openverse:
         """Return the rows of a page and the number of the last one."""
         asked = {"q": query, "page": page, "page_size": PAGE_SIZE, "category": "photograph", **self.filters}
         try:
-            answer = json.loads(await self.fetcher.fetch(f"{ADDRESS}?{urlencode(asked)}", retry=False))
+            answer = json.loads(await self.fetcher.ask(f"{ADDRESS}?{urlencode(asked)}"))
             return list(answer["results"]), min(int(answer["page_count"]), 240 // PAGE_SIZE)
         except Dropped as error:
             raise SearchRefused(f"Openverse refused ({error})") from None

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stockpot import project as disk
-from stockpot.errors import PhotoError, ProjectError, UnreadablePhoto, WrongUse
-from stockpot.photos.intake import brought_in, copy_in
+from stockpot.collection.known_names import check_known
+from stockpot.errors import PhotoError, UnreadablePhoto, WrongUse
+from stockpot.photos.intake import brought_in, check_source, copy_in
 from stockpot.photos.photo import Refused
 from stockpot.photos.pixels import decode
 from stockpot.progress import Progress, silent
@@ -24,7 +25,11 @@ class OwnPhotos:
 
 
 def bring_own(
-    project: Path | str, source: Path | str, label: str | None = None, progress: Progress = silent
+    project: Path | str,
+    source: Path | str,
+    label: str | None = None,
+    strict: bool = False,
+    progress: Progress = silent,
 ) -> OwnPhotos:
     """Copy photos into a project byte for byte; what cannot be decoded is listed and not copied.
 
@@ -33,23 +38,23 @@ def bring_own(
         source: a folder with one folder of photos a class; a folder of photos of the class `label`; or a CSV file
             with the columns `path` (relative to the file) and `label`. Nothing in it is written to.
         label: the class of all photos.
+        strict: refuse classes that ready-made models know by name; without it they are warned of.
         progress: told how far copying is.
 
     Raises:
         PhotoError: there are no photos in `source`, or the CSV file has other columns.
-        WrongUse: a label cannot be the name of a folder.
+        WrongUse: a label cannot be the name of a folder, or is known and `strict`.
         ProjectError: `project` holds something else, or the two lie in one another.
         Busy, FolderError: the project cannot be written.
     """
     root = Path(source)
-    here, there = Path(project).resolve(), root.resolve()
-    if root.is_dir() and (here == there or here in there.parents or there in here.parents):
-        raise ProjectError(
-            f"The project {project} and the photos {source} lie in one another: keep them apart."
-        )
+    if root.is_dir():
+        check_source(project, root)
     files = list(_files(root, label))
-    for name in {name for _, name in files}:
+    names = sorted({name for _, name in files})
+    for name in names:
         disk.check_class_name(name)
+    check_known(names, strict)
     opened = disk.create_project(project)
     new, refused = 0, []
     with opened.writing():
@@ -58,11 +63,12 @@ def bring_own(
             try:
                 data = file.read_bytes()
                 decode(data)
-                new += copy_in(file, name, data, opened, brought)
             except UnreadablePhoto as error:
                 refused.append(Refused(file, str(error)))
             except OSError as error:
                 refused.append(Refused(file, f"cannot be opened ({error.strerror})"))
+            else:
+                new += copy_in(file, name, data, opened, brought)
             progress("copying photos", done, len(files))
     return OwnPhotos(new, len(files) - new - len(refused), tuple(refused))
 

@@ -29,15 +29,9 @@ def bring_in(project: Path | str, source: Path | str, progress: Progress = silen
         Busy, FolderError: the project cannot be written.
     """
     root = Path(source)
-    here, there = Path(project).resolve(), root.resolve()
-    if here == there or here in there.parents or there in here.parents:
-        raise ProjectError(
-            f"The project {project} and the photos {source} lie in one another: keep them apart."
-        )
-    if (root / "photos").is_dir() and (root / "split.json").exists():
-        raise PhotoError(f"{source} is a project; its photos are in {root / 'photos'}: give that folder.")
     if not root.is_dir():
         raise PhotoError(f"There is no folder {source}: give one that holds one folder of photos a class.")
+    check_source(project, root)
     files = [entry for entry in disk.class_entries(root) if entry.is_file()]
     if not files:
         raise PhotoError(f"{source} has no class folders: put the photos into {source}/<class>/ first.")
@@ -54,6 +48,23 @@ def bring_in(project: Path | str, source: Path | str, progress: Progress = silen
                 new += copy_in(file, file.parent.name, data, opened, brought)
             progress("copying photos", done, len(files))
     return new
+
+
+def check_source(project: Path | str, source: Path) -> None:
+    """Refuse a folder of photos that is a project, or lies in the project or around it.
+
+    Raises:
+        PhotoError, ProjectError: it does.
+    """
+    here, there = Path(project).resolve(), source.resolve()
+    if here == there or here in there.parents or there in here.parents:
+        raise ProjectError(
+            f"The project {project} and the photos {source} lie in one another: keep them apart."
+        )
+    if (source / "photos").is_dir() and any(
+        (source / name).exists() for name in ("split.json", "photos.jsonl")
+    ):
+        raise PhotoError(f"{source} is a project; its photos are in {source / 'photos'}: give that folder.")
 
 
 def brought_in(project: disk.Project) -> set[tuple[str, str]]:
