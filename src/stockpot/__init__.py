@@ -7,6 +7,8 @@ The house, in the order in which data flows::
     project.py    the names on disk, the lock, atomic writing
     photos/       photo · pixels · preprocessing · index · duplicates · splits · intake · samples · cifar10
     model/        a finished model, without torch: model_file · engine · prediction · activation_maps · overlay
+    collection/   hits · duckduckgo · openverse · addresses · fetching · arrivals · own_photos · known_names ·
+                  collection
     backbones/    catalog · backbone · xception · cifar_resnet · timm_models · keras_files · weight_files ·
                   downloads · weights · graph
     learning/     recipes · classifier · freezing · starting · features · augmentation · prefixes · inputs ·
@@ -30,6 +32,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from stockpot.backbones.backbone import Backbone as Backbone
     from stockpot.backbones.backbone import load_backbone as load_backbone
+    from stockpot.collection.collection import collect as collect
+    from stockpot.collection.own_photos import bring_own as bring_own
     from stockpot.errors import StockpotError as StockpotError
     from stockpot.explanation.explanation import Explanation as Explanation
     from stockpot.explanation.explanation import explain as explain
@@ -69,7 +73,9 @@ _ROOMS = {
     "Run": "learning.runs",
     "Split": "photos.splits",
     "StockpotError": "errors",
+    "bring_own": "collection.own_photos",
     "clean": "project",
+    "collect": "collection.collection",
     "compare": "learning.comparison",
     "demo": "studies",
     "evaluate": "learning.models",

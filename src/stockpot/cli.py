@@ -127,6 +127,9 @@ def study(
     ] = None,
     recipes: Recipes = None,
     time_budget: TimeBudget = "10m",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse classes that ready-made models know.")
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -137,7 +140,7 @@ def study(
     from stockpot.studies import study as run_study
 
     chosen, seconds = _names(recipes), _seconds(time_budget)
-    _report_study(run_study(project, photos, chosen, seconds, show_progress(quiet)), as_json)
+    _report_study(run_study(project, photos, chosen, seconds, strict, show_progress(quiet)), as_json)
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -151,6 +154,107 @@ def _seconds(text: str) -> float | None:
     if match := re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text):
         return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
     raise WrongUse(f"{text!r} is no time; expected for instance 45s, 10m, 2h or none.")
+
+
+@app.command()
+def collect(
+    project: Project,
+    classes: Annotated[
+        list[str] | None, typer.Argument(help="Names of classes, which are searched for.", show_default=False)
+    ] = None,
+    per_class: Annotated[
+        int | None, typer.Option(help="Photos that every class is to have.", show_default="330")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="duckduckgo, openverse or both.", show_default="duckduckgo")
+    ] = None,
+    query: Annotated[
+        list[str] | None,
+        typer.Option(help="Further queries of a class: CLASS=QUERY,QUERY.", show_default=False),
+    ] = None,
+    originals: Annotated[
+        bool, typer.Option("--originals", help="Fetch the photos themselves, not the engine's thumbnails.")
+    ] = False,
+    license: Annotated[
+        str | None,
+        typer.Option(
+            help="any, public, share, share-commercially, modify or modify-commercially.", show_default="any"
+        ),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="Instead of searching: a folder of photos, or a CSV of path,label."),
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Class of all photos in --from.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse classes that ready-made models know.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Bring photos in: from an image search, or from a folder of one's own; what is there is never fetched again.
+
+    Example: stockpot collect food "apple pie" baklava --per-class 330 --query "baklava=baklava dessert"
+    """
+    if source is not None:
+        if classes or query or originals or any(given is not None for given in (per_class, engine, license)):
+            raise WrongUse(
+                "--from brings in photos of your own: leave out classes and what is for searching."
+            )
+        _say_own(project, source, label, strict, as_json, quiet)
+        return
+    if label is not None:
+        raise WrongUse("--label is for --from FOLDER; a class that is searched for is named by itself.")
+    from stockpot.collection.collection import collect as run_collect
+
+    found = run_collect(
+        project,
+        _with_queries(classes or [], query or []),
+        330 if per_class is None else per_class,
+        engine or "duckduckgo",  # type: ignore[arg-type]
+        originals,
+        license or "any",  # type: ignore[arg-type]
+        strict,
+        show_progress(quiet),
+    )
+    for one in found:
+        if as_json:
+            counts = {"class": one.label, "wanted": one.wanted, "had": one.had, "new": one.new}
+            _print_json({**counts, "dropped": one.dropped, "stopped": one.stopped})
+            continue
+        typer.echo(f"{one.label}: {one.had + one.new} photos, {one.new} of them new")
+        for reason, count in one.dropped.items():
+            typer.echo(f"  {count} dropped: {reason}")
+        if one.stopped:
+            typer.echo(f"  {one.missing} fewer than wanted: {one.stopped}")
+    _say(f"done, next: look through {project / 'photos'}, then: stockpot study {project}")
+
+
+def _say_own(
+    project: Path, source: Path, label: str | None, strict: bool, as_json: bool, quiet: bool
+) -> None:
+    from stockpot.collection.own_photos import bring_own
+
+    own = bring_own(project, source, label, strict, show_progress(quiet))
+    if as_json:
+        refused = {str(file.path): file.reason for file in own.refused}
+        _print_json({"new": own.new, "known": own.known, "refused": refused})
+    else:
+        typer.echo(f"{own.new} photos copied, {own.known} were here before, {len(own.refused)} refused")
+        for line in describe_refused(own.refused):
+            typer.echo(f"  {line}")
+    _say(f"done, next: stockpot study {project}")
+
+
+def _with_queries(classes: list[str], queries: list[str]) -> dict[str, list[str]]:
+    """Return for every class its further queries; a class may be named by them alone."""
+    further: dict[str, list[str]] = {name: [] for name in classes}
+    for text in queries:
+        name, sign, listed = text.partition("=")
+        if not sign or not listed.strip():
+            raise WrongUse(f"--query is {text!r}; expected CLASS=QUERY,QUERY.")
+        further.setdefault(name.strip(), []).extend(q for part in listed.split(",") if (q := part.strip()))
+    return further
 
 
 @app.command()

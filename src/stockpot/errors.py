@@ -8,6 +8,7 @@
     │   └── RecipeError           a recipe's field has a value that cannot be carried out
     ├── PhotoError                the photos do not allow what was asked
     │   └── UnreadablePhoto       one file is not a picture that can be decoded
+    ├── SearchRefused             no search engine answers
     ├── WeightsError              pretrained weights cannot be had, or are not what they should be
     ├── ModelError                a model file cannot be read, or differs from what was saved
     ├── Busy                      another process is writing to the project
@@ -41,6 +42,10 @@ class PhotoError(StockpotError):
 
 class UnreadablePhoto(PhotoError):
     """One file is not a picture that can be decoded."""
+
+
+class SearchRefused(StockpotError):
+    """No search engine answers."""
 
 
 class WeightsError(StockpotError):

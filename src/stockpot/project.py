@@ -17,7 +17,7 @@ from typing import Any
 import filelock
 import platformdirs
 
-from stockpot.errors import Busy, FolderError, ProjectError
+from stockpot.errors import Busy, FolderError, ProjectError, WrongUse
 
 
 @dataclass(frozen=True)
@@ -194,6 +194,23 @@ def class_entries(root: Path) -> list[Path]:
     return [entry for folder in visible(root) if folder.is_dir() for entry in visible(folder)]
 
 
+_RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{i}" for port in ("COM", "LPT") for i in range(1, 10))}
+
+
+def check_class_name(name: str) -> None:
+    """Refuse a class that cannot be a folder, here or on another system.
+
+    Raises:
+        WrongUse: it is empty, hidden, too long, reserved, or has a sign that folders cannot have.
+    """
+    usable = name.isprintable() and not set(name) & set('/\\:*?"<>|') and name == name.strip().rstrip(".")
+    reserved = name.partition(".")[0].upper() in _RESERVED
+    if not name or not usable or reserved or is_hidden(name) or len(name.encode()) > 200:
+        raise WrongUse(
+            f"{name!r} cannot name a class, which is a folder: use letters, digits and blanks inside."
+        )
+
+
 def user_cache() -> Path:
     """Return our folder in the platform's cache: what several projects share, and may be deleted."""
     return Path(platformdirs.user_cache_dir("stockpot", appauthor=False))
@@ -265,21 +282,24 @@ def append_lines(path: Path, rows: list[Any]) -> None:
     """Append each row as one line of JSON, and wait until the disk has it.
 
     A line that a crash tore is ended first, so that it cannot swallow the new one.
+
+    Raises:
+        FolderError: the place cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab+") as file:
-        file.seek(0, os.SEEK_END)
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
-        file.write(
-            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode(
-                "utf-8", "surrogatepass"
-            )
-        )
-        file.flush()
-        os.fsync(file.fileno())
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as file:
+            file.seek(0, os.SEEK_END)
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+            file.write(lines.encode("utf-8", "surrogatepass"))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise FolderError(f"{path} cannot be written ({error.strerror}): free space or rights.") from error
 
 
 def read_lines(path: Path) -> list[Any]:

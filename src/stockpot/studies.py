@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stockpot import project as disk
 from stockpot.backbones.catalog import look_up
+from stockpot.collection.known_names import check_known
 from stockpot.errors import RecipeError, WeightsError, WrongUse
 from stockpot.learning.comparison import Comparison, compare
 from stockpot.learning.recipes import Recipe
@@ -51,6 +52,7 @@ def study(
     photos: Path | str | None = None,
     recipes: Sequence[str] | None = None,
     time_budget: float | None = BUDGET_SECONDS,
+    strict: bool = False,
     progress: Progress = silent,
 ) -> Study:
     """Bring photos in, split them, train by all recipes, compare, explain, and write the report.
@@ -66,11 +68,12 @@ def study(
             fine-tuned) and `"tuned"` (all its layers). By default all but `"tuned"`, which computes all
             layers in every epoch, and all without a budget.
         time_budget: seconds for training, or None.
+        strict: refuse classes that ready-made models know by name; without it they are warned of.
         progress: told what is being done and how far it is.
 
     Raises:
         ProjectError, PhotoError: no project, or photos that no classifier can be made of.
-        WrongUse: there is no such recipe.
+        WrongUse: there is no such recipe, or a class is known and `strict`.
         RecipeError: none of them fits into the budget.
         WeightsError: the backbone's weights cannot be had.
         Busy, FolderError: the project cannot be written.
@@ -78,7 +81,9 @@ def study(
     chosen = _chosen(recipes, time_budget)
     if photos is not None:
         bring_in(project, photos, progress)
-    return _study(disk.open_project(project), chosen, time_budget, progress)
+    opened = disk.open_project(project)
+    check_known([folder.name for folder in disk.visible(opened.photos) if folder.is_dir()], strict)
+    return _study(opened, chosen, time_budget, progress)
 
 
 def demo(

@@ -29,40 +29,58 @@ def bring_in(project: Path | str, source: Path | str, progress: Progress = silen
         Busy, FolderError: the project cannot be written.
     """
     root = Path(source)
-    here, there = Path(project).resolve(), root.resolve()
-    if here == there or here in there.parents or there in here.parents:
-        raise ProjectError(
-            f"The project {project} and the photos {source} lie in one another: keep them apart."
-        )
-    if (root / "photos").is_dir() and (root / "split.json").exists():
-        raise PhotoError(f"{source} is a project; its photos are in {root / 'photos'}: give that folder.")
     if not root.is_dir():
         raise PhotoError(f"There is no folder {source}: give one that holds one folder of photos a class.")
+    check_source(project, root)
     files = [entry for entry in disk.class_entries(root) if entry.is_file()]
     if not files:
         raise PhotoError(f"{source} has no class folders: put the photos into {source}/<class>/ first.")
     opened = disk.create_project(project)
     new = 0
     with opened.writing():
-        brought = {(row["sha256"], row["file"]) for row in disk.read_lines(opened.provenance)}
+        brought = brought_in(opened)
         for done, file in enumerate(files, 1):
             try:
                 data = file.read_bytes()
             except OSError as error:
                 log.warning("skipped %s: cannot be opened (%s)", file, error.strerror)
             else:
-                new += _copy(file, data, opened, brought)
+                new += copy_in(file, file.parent.name, data, opened, brought)
             progress("copying photos", done, len(files))
     return new
 
 
-def _copy(file: Path, data: bytes, project: disk.Project, brought: set[tuple[str, str]]) -> bool:
-    """Copy one file unless it was brought in before; tell whether it was new.
+def check_source(project: Path | str, source: Path) -> None:
+    """Refuse a folder of photos that is a project, or lies in the project or around it.
+
+    Raises:
+        PhotoError, ProjectError: it does.
+    """
+    here, there = Path(project).resolve(), source.resolve()
+    if here == there or here in there.parents or there in here.parents:
+        raise ProjectError(
+            f"The project {project} and the photos {source} lie in one another: keep them apart."
+        )
+    if (source / "photos").is_dir() and any(
+        (source / name).exists() for name in ("split.json", "photos.jsonl")
+    ):
+        raise PhotoError(f"{source} is a project; its photos are in {source / 'photos'}: give that folder.")
+
+
+def brought_in(project: disk.Project) -> set[tuple[str, str]]:
+    """Return sha256 and name of every file that came in so far."""
+    return {(row["sha256"], row["file"]) for row in disk.read_lines(project.provenance)}
+
+
+def copy_in(
+    file: Path, label: str, data: bytes, project: disk.Project, brought: set[tuple[str, str]]
+) -> bool:
+    """Copy one file into a class unless it was brought in before; tell whether it was new.
 
     What came in earlier and was taken out of `photos/` by hand stays out.
     """
     sha256 = fingerprint(data)
-    plain = project.photos / file.parent.name / file.name
+    plain = project.photos / label / file.name
     renamed = plain.with_name(f"{plain.stem}-{sha256[:12]}{plain.suffix}")
     names = {path: path.relative_to(project.photos).as_posix() for path in (plain, renamed)}
     if any((sha256, name) in brought for name in names.values()):

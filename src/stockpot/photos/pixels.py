@@ -28,13 +28,14 @@ def read_photo(path: Path, at_least: int = 0) -> Image.Image:
         raise UnreadablePhoto(f"cannot be opened ({error.strerror})") from None
 
 
-def decode(data: bytes, at_least: int = 0) -> Image.Image:
+def decode(data: bytes, at_least: int = 0, most: int = MAX_PIXELS) -> Image.Image:
     """Return the photo in `data`, upright and in RGB.
 
     Args:
         data: the bytes of an image file of one of `FORMATS`.
         at_least: pixels that the short side must keep. A larger JPEG may be decoded at 1/2, 1/4 or 1/8
             of its size, which is much faster. 0 decodes every pixel.
+        most: pixels that it may have.
 
     Returns:
         An RGB image: EXIF orientation applied, transparency on white, 16 bits scaled to 8, the first frame
@@ -50,9 +51,9 @@ def decode(data: bytes, at_least: int = 0) -> Image.Image:
         warnings.filterwarnings("ignore", module=r"PIL|stockpot\.photos\.pixels")
         Image.init()  # Pillow knows some formats only after this; does nothing the second time
         image = Image.open(io.BytesIO(data), formats=_formats(data))
-        if image.width * image.height > MAX_PIXELS:
+        if image.width * image.height > most:
             raise UnreadablePhoto(
-                f"has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}: shrink it"
+                f"has more than {most:,} pixels ({image.width} x {image.height}): shrink it"
             )
         if at_least:
             image.draft("RGB", (at_least, at_least))
@@ -61,7 +62,7 @@ def decode(data: bytes, at_least: int = 0) -> Image.Image:
     except UnidentifiedImageError:
         raise UnreadablePhoto("is not an image of a known format: " + ", ".join(FORMATS)) from None
     except Image.DecompressionBombError:
-        raise UnreadablePhoto(f"has more than {MAX_PIXELS:,} pixels: shrink it") from None
+        raise UnreadablePhoto(f"has more than {most:,} pixels: shrink it") from None
     except UnreadablePhoto:
         raise
     except MemoryError:

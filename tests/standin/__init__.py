@@ -1,0 +1,1 @@
+"""A local internet: two search engines, hosts of photos, good and hostile."""
