@@ -82,11 +82,14 @@ def test_what_flatters_is_marked():
     """A chosen epoch has a star and a sentence; so has a run that was stopped."""
     figures = (100, 0.9, (0.8, 0.95), 0.3, 9.0, 5)
     row = Row("tail", "fine-tune", "xception", "block12", *figures, True, True, None, None)
-    text = str(Comparison((row,), ("a", 0.3), ("old",), "", None, None))
+    text = str(Comparison((row,), ("a", 0.3), (("few", 3), ("many", 30)), ("old",), "", None, None))
     assert "90.0%*" in text and "chosen on these very photos" in text
     assert "goes on with --resume" in text and "old is stale" in text
-    plain = str(Comparison((replace(row, chosen=False, interrupted=False),), ("a", 0.3), (), "", None, None))
-    assert "*" not in plain and "--resume" not in plain
+    assert "unequal (30 training photos of many, 3 of few)" in text
+    plain = str(
+        Comparison((replace(row, chosen=False, interrupted=False),), ("a", 0.3), (), (), "", None, None)
+    )
+    assert not any(words in plain for words in ("*", "--resume", "unequal"))
 
 
 @pytest.mark.parametrize(

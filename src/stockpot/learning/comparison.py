@@ -64,6 +64,9 @@ class Comparison:
 
     rows: tuple[Row, ...]
     majority: tuple[str, float]  # the most frequent training class, and the accuracy of always saying it
+    unequal: tuple[
+        tuple[str, int], ...
+    ]  # smallest and largest class with their training photos, if twice as large
     stale: tuple[str, ...]  # runs on photos that have changed since
     probe: str  # name of the run that the two below belong to, or nothing
     folds: Resampled | None  # 5-fold cross-validation of the probe
@@ -103,6 +106,12 @@ class Comparison:
         ]
         if self.folds:
             lines.append(f"{self.probe}: {self.folds.count}-fold cross-validation, accuracy {self.folds}")
+        if self.unequal:
+            (few, least), (many, most) = self.unequal
+            lines.append(
+                f"classes are unequal ({most} training photos of {many}, {least} of {few}): look at the recall by "
+                f"class; --class-weights balanced lets every class count alike"
+            )
         return lines + [
             f"{name} is stale: the photos have changed since; train it again" for name in self.stale
         ]
@@ -132,6 +141,7 @@ def compare(project: Path | str, progress: Progress = silent) -> Comparison:
     return Comparison(
         rows=tuple(_row(run, _before(run, current)) for run in current),
         majority=_majority(split),
+        unequal=_unequal(split),
         stale=tuple(run.name for run in runs if run not in current),
         probe=best.name if best else "",
         folds=cross_validate(opened, best, split, progress) if best else None,
@@ -218,6 +228,12 @@ def _place(run: Run) -> tuple[int, bool, bool, str]:
 def _majority(split: Split) -> tuple[str, float]:
     ((name, _),) = Counter(photo.label for photo in split.training).most_common(1)
     return name, sum(photo.label == name for photo in split.validation) / len(split.validation)
+
+
+def _unequal(split: Split) -> tuple[tuple[str, int], ...]:
+    """Return the smallest and the largest class, where the largest has at least twice as many photos."""
+    sizes = Counter(photo.label for photo in split.training).most_common()
+    return (sizes[-1], sizes[0]) if sizes[0][1] >= 2 * sizes[-1][1] else ()
 
 
 def describe(test: McNemar | None) -> str:

@@ -133,6 +133,9 @@ def read_remarks(comparison: Comparison, say: Say) -> list[str]:
     remarks += [say("comparison.interrupted", run=row.name) for row in rows if row.interrupted]
     remarks += [spread("seeds", row.name, row.seeds) for row in rows if row.seeds]
     remarks += [spread("folds", comparison.probe, comparison.folds)] if comparison.folds else []
+    if comparison.unequal:
+        (few, least), (many, most) = comparison.unequal
+        remarks.append(say("comparison.unequal", few=few, least=least, many=many, most=most))
     return remarks + [say("comparison.stale", run=name) for name in comparison.stale]
 
 
