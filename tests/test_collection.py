@@ -10,6 +10,7 @@ from functools import partial
 
 import aiohttp
 import pytest
+from conftest import ROOT
 from PIL import Image
 from standin.engines import THUMBNAILS, Engines, photo, row, thumbnail
 from standin.server import Answer, StandIn
@@ -264,6 +265,16 @@ HOSTILE_ANSWERS = {
     "cut off": (Answer(photo("cut")[:2000], length=9000), "broken off"),
     "slow": (Answer(length=-1, parts=slow), "too slow"),
 }
+
+
+def test_the_document_lists_every_hostile_thing():
+    """docs/collecting.md names what was tried and what became of it, as tested below."""
+    document = (ROOT / "docs" / "collecting.md").read_text("utf-8")
+    reasons = {**HOSTILE_ADDRESSES, **{name: reason for name, (_, reason) in HOSTILE_ANSWERS.items()}}
+    for name, reason in reasons.items():
+        shown = f"`{name}`" if name in HOSTILE_ADDRESSES else name
+        line = f"| {shown} | {reason} |".format(canary=8080).replace("\0", "\\0")
+        assert line in document, line
 
 
 def test_hostile_addresses_and_answers(internet, engines, tmp_path, monkeypatch):
