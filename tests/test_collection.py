@@ -155,7 +155,7 @@ def test_an_engine_that_refuses_later(internet, engines, tmp_path):
     assert [(one.new, one.missing) for one in found] == [(20, 0), (120, 0)]
     rows = read_lines(tmp_path / "food" / "photos.jsonl")
     assert Counter(row["engine"] for row in rows) == {"duckduckgo": 100, "openverse": 140}
-    licenses = {row["license"] for row in rows if row["engine"] == "openverse"}
+    licenses = {row["licence"] for row in rows if row["engine"] == "openverse"}
     assert licenses == {"by 2.0"}
     assert all("is licensed under" in row["attribution"] for row in rows if row["engine"] == "openverse")
 
@@ -174,7 +174,7 @@ def test_filters_reach_the_engine(internet, tmp_path):
     (page,) = (request for request in internet.seen if request.path == "/i.js")
     assert page.query["f"].split(",")[3:] == ["type:photo", "", "license:ShareCommercially"]
     (line, _) = read_lines(tmp_path / "food" / "photos.jsonl")
-    assert line["license"] == "search filter said ShareCommercially"
+    assert line["licence"] == "search filter said ShareCommercially"
 
 
 def picture(kind: str, size: tuple[int, int]) -> bytes:
