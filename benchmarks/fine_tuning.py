@@ -28,19 +28,20 @@ from stockpot.photos.index import index_folder
 from stockpot.photos.intake import bring_in
 from stockpot.photos.splits import split
 
+SMOOTH = {"label_smoothing": 0.1}
 VARIANTS: dict[str, dict[str, object]] = {
     "usual": {},
     "rate / 3": {"learning_rate": 3e-5},
-    "label smoothing 0.1": {"label_smoothing": 0.1},
-    "rate / 3, label smoothing 0.1": {"learning_rate": 3e-5, "label_smoothing": 0.1},
-    "strongly augmented": {"augment": "strong"},
     "float32": {"precision": "float32"},
-    "not augmented": {"augment": "none", "views": 1},
-    "block 13": {"trainable": "block13"},
-    "two views": {"views": 2},
-    "weight decay 0.1": {"weight_decay": 0.1},
-    "20 epochs": {"epochs": 20},
-    "rate x 3": {"learning_rate": 3e-4},
+    "label smoothing 0.1": SMOOTH,
+    "rate / 3, label smoothing 0.1": {"learning_rate": 3e-5, **SMOOTH},  # from here on with it
+    "strongly augmented": {"augment": "strong", **SMOOTH},
+    "rate x 3": {"learning_rate": 3e-4, **SMOOTH},
+    "not augmented": {"augment": "none", "views": 1, **SMOOTH},
+    "block 13": {"trainable": "block13", **SMOOTH},
+    "two views": {"views": 2, **SMOOTH},
+    "20 epochs": {"epochs": 20, **SMOOTH},
+    "weight decay 0.1": {"weight_decay": 0.1, **SMOOTH},
 }
 
 
@@ -95,7 +96,7 @@ def seeds(photos: Path, folder: Path, test: Path, *numbers: str) -> Iterator[dic
 
 def whole(photos: Path, folder: Path, test: Path) -> Iterator[dict[str, object]]:
     """Yield what fine-tuning all layers from the probe of seed 0 reaches, and its difference to the tail."""
-    project = folder / "seed-0"
+    project = folder / "whole"
     bring_in(project, photos)
     probe = train(project, Recipe.linear_probe())
     tuned = train(project, Recipe.fine_tune(probe))
