@@ -351,7 +351,7 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Photos a step.", show_default="32")] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="At the first step.", show_default="0.001, a tenth of that for fine-tune"),
+        typer.Option(help="At the first step.", show_default="0.003, a tenth of that for fine-tune"),
     ] = None,
     weight_decay: Annotated[float | None, typer.Option(help="AdamW's.")] = None,
     label_smoothing: Annotated[

@@ -62,7 +62,7 @@ class Recipe:
     epochs: int = 30  # passes over the training photos
     keep: Literal["last", "best"] = "last"  # epoch that counts; best: of the lowest validation loss
     batch_size: int = 32  # photos a step
-    learning_rate: float = 1e-3  # at the first step; falls to zero along half a cosine
+    learning_rate: float = 3e-3  # at the first step; falls to zero along half a cosine
     weight_decay: float = 1e-2  # AdamW's, decoupled; of filters and matrices
     label_smoothing: float = 0.0  # share of the truth that is spread over all classes
     class_weights: Literal["none", "balanced"] = "none"  # balanced: every class counts as much as any other
