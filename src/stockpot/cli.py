@@ -6,8 +6,9 @@ import logging
 import os
 import re
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -255,6 +256,71 @@ def _with_queries(classes: list[str], queries: list[str]) -> dict[str, list[str]
             raise WrongUse(f"--query is {text!r}; expected CLASS=QUERY,QUERY.")
         further.setdefault(name.strip(), []).extend(q for part in listed.split(",") if (q := part.strip()))
     return further
+
+
+@app.command()
+def curate(
+    project: Project,
+    auto: Annotated[
+        bool,
+        typer.Option("--auto", help="Set aside what is certain: unreadable, second copies, blank, tiny."),
+    ] = False,
+    set_aside: Annotated[
+        list[str] | None, typer.Option(help="A photo's identifier, as the page shows it.", show_default=False)
+    ] = None,
+    move: Annotated[
+        list[str] | None, typer.Option(help="A photo to another class: IDENTIFIER=CLASS.", show_default=False)
+    ] = None,
+    undo: Annotated[
+        str | None,
+        typer.Option(help="Put back what a step moved: its number, last or all.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find photos that should not be there, set them aside or move them, and take any of it back.
+
+    Example: stockpot curate food --auto
+    """
+    from stockpot.curation import curation
+    from stockpot.reporting.curation_page import write_curation_page
+
+    progress = show_progress(quiet)
+    if undo is not None:
+        if auto or set_aside or move:
+            raise WrongUse("--undo goes by itself.")
+        _say(f"{curation.undo(project, _step(undo))} files put back")
+        return
+    found = curation.curate(project, auto, set_aside or (), _targets(move or []), progress)
+    page = write_curation_page(project, found, progress)
+    if as_json:
+        for one in found.findings:
+            row = {"identifier": one.identifier, "file": one.name, "rule": one.rule, "reason": one.reason}
+            _print_json(row | {"strength": one.strength, "certain": one.certain, "suggested": one.suggested})
+    else:
+        counts = Counter((one.rule, one.certain) for one in found.findings)
+        for (rule, certain), count in counts.items():
+            typer.echo(f"{count} {rule}{' (certain)' if certain else ''}")
+    if found.step is not None:
+        _say(f"{found.moved} files moved; back again: stockpot curate {project} --undo {found.step}")
+    _say(f"done, next: open {page}, tick what is to go, and copy the command")
+
+
+def _step(text: str) -> int | Literal["all"] | None:
+    if text in ("last", "all"):
+        return None if text == "last" else "all"
+    if not text.isdecimal():
+        raise WrongUse(f"--undo is {text!r}; expected the number of a step, last or all.")
+    return int(text)
+
+
+def _targets(moves: list[str]) -> dict[str, str]:
+    """Return the class that each identifier goes to."""
+    pairs = [text.partition("=") for text in moves]
+    wrong = [text for text, (name, _, label) in zip(moves, pairs, strict=True) if not name or not label]
+    if wrong:
+        raise WrongUse(f"--move is {wrong[0]!r}; expected IDENTIFIER=CLASS.")
+    return {name: label for name, _, label in pairs}
 
 
 @app.command()

@@ -72,6 +72,16 @@ class Project:
         return self.folder / "photos.jsonl"
 
     @property
+    def journal(self) -> Path:
+        """What curation moved, step by step."""
+        return self.folder / "curation.jsonl"
+
+    @property
+    def curation_page(self) -> Path:
+        """All photos with what speaks against them, one self-contained page."""
+        return self.folder / "curation.html"
+
+    @property
     def report(self) -> Path:
         """The report, one self-contained page."""
         return self.folder / "report.html"

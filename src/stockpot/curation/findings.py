@@ -1,0 +1,42 @@
+"""What should perhaps not be among the photos, and why."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from stockpot.photos.photo import fingerprint, short_name
+
+BY_PREDICTION = frozenset({"off topic", "wrong label"})  # rules that look at what a model makes of a photo
+
+COPIES = frozenset(
+    {"duplicate", "two classes", "near duplicate"}
+)  # rules that say nothing against the other copy
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One reason against one file."""
+
+    path: Path
+    sha256: str  # of the file; "" where it could not be read
+    rule: (
+        str  # unreadable, too small, blank, duplicate, two classes, near duplicate, off topic or wrong label
+    )
+    reason: str  # in words
+    strength: float  # 0 to 1; within a rule the higher the surer
+    certain: bool = False  # needs no person
+    suggested: str = ""  # another class that it may belong to
+
+    @property
+    def identifier(self) -> str:
+        """The file as a command names it: eight hexadecimal digits of its place and bytes."""
+        return identify(self.path, self.sha256)
+
+    @property
+    def name(self) -> str:
+        """Class and file name."""
+        return short_name(self.path)
+
+
+def identify(path: Path, sha256: str) -> str:
+    """Return what a command calls a file; another file, or other bytes in its place, are called otherwise."""
+    return fingerprint(f"{short_name(path)}\0{sha256}".encode("utf-8", "surrogatepass"))[:8]
