@@ -266,7 +266,8 @@ def curate(
         typer.Option("--auto", help="Set aside what is certain: unreadable, second copies, blank, tiny."),
     ] = False,
     set_aside: Annotated[
-        list[str] | None, typer.Option(help="A photo's identifier, as the page shows it.", show_default=False)
+        list[str] | None,
+        typer.Option(help="Identifiers of photos, as the page shows them: A,B,C.", show_default=False),
     ] = None,
     move: Annotated[
         list[str] | None, typer.Option(help="A photo to another class: IDENTIFIER=CLASS.", show_default=False)
@@ -291,7 +292,8 @@ def curate(
             raise WrongUse("--undo goes by itself.")
         _say(f"{curation.undo(project, _step(undo))} files put back")
         return
-    found = curation.curate(project, auto, set_aside or (), _targets(move or []), progress)
+    aside = [name for text in set_aside or [] for name in text.split(",")]
+    found = curation.curate(project, auto, aside, _targets(move or []), progress)
     page = write_curation_page(project, found, progress)
     if as_json:
         for one in found.findings:

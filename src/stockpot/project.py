@@ -77,6 +77,11 @@ class Project:
         return self.folder / "curation.jsonl"
 
     @property
+    def sights(self) -> Path:
+        """What ImageNet's own classifier saw in the classes when they were last looked at."""
+        return self.cache / "sights.json"
+
+    @property
     def curation_page(self) -> Path:
         """All photos with what speaks against them, one self-contained page."""
         return self.folder / "curation.html"

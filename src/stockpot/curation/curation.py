@@ -121,12 +121,14 @@ def _look(opened: disk.Project, journal: Journal, index: Index, progress: Progre
         suspicion = checks.suspect(features, labels, groups)
         findings += checks.misfits(judged, names, suspicion)
         order |= {photo.path: float(rank) for photo, rank in zip(judged, suspicion.rank, strict=True)}
+    sights = known_by_sight(features, [photo.label for photo in judged], progress)
+    disk.write_json(opened.sights, [vars(sight) for sight in sights])
     appearances = np.array([looks[photo.sha256] for photo in judged])
     shortcut = find_shortcut(appearances, labels, [photo.group for photo in judged])
     return Curation(
         photos=tuple(sorted(index.photos, key=lambda photo: (-order[photo.path], photo.path))),
         findings=tuple(sorted(findings, key=lambda one: (not one.certain, -one.strength, one.path))),
-        sights=known_by_sight(features, [photo.label for photo in judged], progress),
+        sights=sights,
         shortcut=shortcut,
         moved=0,
         step=None,

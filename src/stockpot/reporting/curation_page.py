@@ -16,6 +16,7 @@ from stockpot.curation.shortcuts import Shortcut
 from stockpot.explanation.explanation import thumbnail
 from stockpot.photos.photo import Photo
 from stockpot.progress import Progress, silent
+from stockpot.reporting.origins import read_sight
 from stockpot.reporting.pictures import jpeg_url
 from stockpot.reporting.readings import Say, percent, texts
 
@@ -53,7 +54,7 @@ def write_curation_page(project: Path | str, curation: Curation, progress: Progr
         flagged=sum(bool(findings[photo.path]) for photo in curation.photos),
         refused=[one for one in curation.findings if one.rule == "unreadable"],
         classes=sorted(cards.items()),
-        sights=[_sight(sight, say) for sight in curation.sights],
+        sights=[read_sight(sight, say) for sight in curation.sights],
         shortcut=_shortcut(curation.shortcut, say),
     )
     disk.write_bytes(opened.curation_page, page.encode())
@@ -73,16 +74,6 @@ def _card(photo: Photo, found: list[Finding]) -> dict[str, Any]:
         "reasons": [one.reason for one in found],
         "suggested": next((one.suggested for one in found if one.suggested), ""),
     }
-
-
-def _sight(sight: Any, say: Say) -> str:
-    return say(
-        f"curation.sight_{sight.verdict}",
-        label=sight.label,
-        index=sight.index,
-        name=sight.name,
-        share=percent(sight.share),
-    )
 
 
 def _shortcut(found: Shortcut | None, say: Say) -> str:

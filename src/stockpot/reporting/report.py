@@ -32,6 +32,7 @@ from stockpot.photos.samples import ATTRIBUTION, is_sample
 from stockpot.photos.splits import Split, look_at_split
 from stockpot.progress import Progress, in_words, silent
 from stockpot.reporting import charts
+from stockpot.reporting.origins import describe_photos
 from stockpot.reporting.pictures import jpeg_url, png_url
 from stockpot.reporting.readings import (
     Say,
@@ -153,6 +154,7 @@ def _render(
         ),
         "run": run,
         "split": split,
+        "about": describe_photos(opened, split, say),
         "counts": _counts(split, len(selection.mistakes)),
         "sheet": _contact_sheet(split, model),
         "charts": _charts(run, comparison, say),
