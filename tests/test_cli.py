@@ -205,6 +205,7 @@ def test_json_on_stdout_is_json(solar, striped, learned, tmp_path):
             *("run", "runs", "trained", "left_out", "report", "n", "accuracy", "interval"),
         },
         ("clean", copy): {"freed_bytes"},
+        ("collect", tmp_path / "own", "--from", tmp_path / "test"): {"new", "known", "refused"},
         ("pretrain", "cifar10", "--data", striped, "--out", learned.path, *SMALL_OPTIONS): {
             "model",
             "data",

@@ -12,8 +12,8 @@ The house, in the order in which data flows::
     backbones/    catalog · backbone · xception · cifar_resnet · timm_models · keras_files · weight_files ·
                   downloads · weights · graph
     learning/     recipes · classifier · freezing · starting · features · augmentation · prefixes · inputs ·
-                  fitting · checkpoint · stopping · training · forecast · evaluation · saving · seeds · runs ·
-                  resampling · comparison · models · predictions · status · pretraining · muon
+                  fitting · precision · checkpoint · stopping · training · forecast · evaluation · saving ·
+                  seeds · runs · resampling · comparison · models · predictions · status · pretraining · muon
     explanation/  explanation · selection
     reporting/    report · charts · readings · texts, templates, vendor
     studies.py    the whole lab as one function
