@@ -3,7 +3,7 @@
     python benchmarks/curation.py rules PHOTOS PROBLEMS.csv FOLDER   recall and precision by rule
     python benchmarks/curation.py retrain PHOTOS TEST FOLDER         accuracy on a test set before and after
 
-PHOTOS and TEST hold one folder of photos a class; PROBLEMS.csv has the columns file and issue; FOLDER keeps projects.
+PHOTOS and TEST hold one folder of photos a class; PROBLEMS.csv has the columns file and issue; FOLDER the projects.
 Lines of JSON are printed. Neither names nor the order of files are used.
 """
 
