@@ -1,9 +1,13 @@
+import numpy as np
 import pytest
 import torch
 
-from stockpot.backbones.backbone import load_backbone
+from stockpot.backbones.backbone import load_backbone, read_model_backbone
 from stockpot.backbones.cifar_resnet import PATCH, WHITENED, cifar_resnet, like, whiten
-from stockpot.errors import WeightsError
+from stockpot.backbones.weights import CIFAR10_WEIGHTS
+from stockpot.explanation.explanation import explain
+from stockpot.learning.models import load_model
+from stockpot.model.model_file import read_backbone, read_model
 
 
 def test_the_network_keeps_eight_by_eight_cells():
@@ -37,7 +41,44 @@ def test_whitened_patches_are_uncorrelated():
     assert not network.whitening.conv.weight.requires_grad
 
 
-def test_without_weights_the_way_to_them_is_named():
-    """They do not come with the package yet."""
-    with pytest.raises(WeightsError, match="stockpot pretrain cifar10 --out FILE"):
-        load_backbone("cifar")
+@pytest.fixture(scope="module")
+def shipped():
+    """The model file in the package."""
+    return read_model(CIFAR10_WEIGHTS)
+
+
+def test_the_shipped_weights_are_what_their_file_and_card_say(shipped):
+    """At most 5 MB, filters in float16, the fingerprint of the card, the accuracy that was measured once."""
+    assert CIFAR10_WEIGHTS.stat().st_size <= 5_000_000
+    assert all(value.dtype == np.float16 for value in read_backbone(shipped.path).values() if value.ndim > 1)
+    backbone = read_model_backbone(shipped)
+    assert backbone.fingerprint == load_backbone("cifar").fingerprint == shipped.fingerprint
+    assert backbone.num_features == 256
+    card = CIFAR10_WEIGHTS.with_suffix(".md").read_text("utf-8")
+    figures = shipped.metrics["test"]
+    assert figures["n"] == 10_000 and figures["accuracy"] >= 0.93
+    for words in (
+        shipped.fingerprint,
+        f"{figures['accuracy']:.2%} of 10,000 test photos",
+        shipped.recipe["data"],
+    ):
+        assert words in card
+
+
+def test_the_shipped_maps_average_to_the_logits(cells_by_class):
+    """`cam.mean() + bias == logit` for each of the ten classes, on a photo of something else."""
+    why = explain(load_model(CIFAR10_WEIGHTS), cells_by_class["monocrystalline defective"][0])
+    assert why.cam.shape == (10, 8, 8)
+    assert why.residual < 1e-4
+
+
+def test_the_shipped_weights_classify_cifar10(cifar10, shipped):
+    """2,000 test photos of the JPEG copy, through ONNX Runtime: what its card says of such photos."""
+    test = cifar10.test
+    engine = load_model(CIFAR10_WEIGHTS).engine
+    features = np.concatenate([engine.run(batch)[0] for batch in np.split(test.pixels[:2000], 20)])
+    predicted = (features @ shipped.weight.T + shipped.bias).argmax(axis=1)
+    accuracy = 0.8485  # of all 10,000
+    assert f"{accuracy:.2%}".replace("%", " %") in CIFAR10_WEIGHTS.with_suffix(".md").read_text("utf-8")
+    error = (accuracy * (1 - accuracy) / 2000) ** 0.5
+    assert (predicted == test.labels[:2000]).mean() == pytest.approx(accuracy, abs=4 * error)

@@ -112,6 +112,18 @@ def unlearned(solar, tmp_path):
     return copy
 
 
+def test_the_cifar_network_is_borrowed_at_its_own_size(unlearned):
+    """32 x 32 pixels, 8 x 8 maps, frozen as every backbone; the model names where its weights come from."""
+    run = train(unlearned, Recipe.linear_probe(backbone="cifar"))
+    assert (run.recipe["start"], run.recipe["image_size"]) == ("cifar10", 32)
+    assert run.audit.passed and run.audit.trained_parameters == 256 * 4 + 4
+    assert run.checks.map_identity < 1e-4
+    assert run.history[-1].training_loss < run.history[0].training_loss
+    model = read_model(run.model_path)
+    assert model.preprocessing.image_size == 32
+    assert "CIFAR-10" in model.attribution
+
+
 def test_a_file_of_weights_starts_a_probe_by_itself(unlearned, learned, tmp_path):
     """`start` alone: the file says what its backbone and size are; the run names its sha256, not its folder."""
     shutil.copy(learned.path, tmp_path / "my.safetensors")

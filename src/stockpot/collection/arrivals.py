@@ -88,7 +88,7 @@ class Arrivals:
             "page": hit.page,
             "query": hit.query,
             "engine": hit.engine,
-            "license": hit.license,
+            "licence": hit.license,
             "attribution": hit.attribution,
             "size": len(jpeg),
             "width": size[0],

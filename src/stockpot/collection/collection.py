@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from stockpot import project as disk
 from stockpot.collection.arrivals import Arrivals, encode_anew
@@ -19,7 +19,7 @@ from stockpot.errors import SearchRefused, WrongUse
 from stockpot.progress import Progress, silent
 
 ENGINES = ("duckduckgo", "openverse", "both")
-LICENSES = ("any", "public", "share", "share-commercially", "modify", "modify-commercially")
+LICENSES = get_args(License)
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,7 @@ class Fetcher:
     ) -> None:
         """Close the client."""
         await self.session.close()
+        await asyncio.sleep(0.25)  # until TLS connections have said goodbye
 
     async def fetch(self, url: str) -> bytes:
         """Return the photo behind a URL, or whatever is there.

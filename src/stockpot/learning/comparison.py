@@ -64,9 +64,7 @@ class Comparison:
 
     rows: tuple[Row, ...]
     majority: tuple[str, float]  # the most frequent training class, and the accuracy of always saying it
-    unequal: tuple[
-        tuple[str, int], ...
-    ]  # smallest and largest class with their training photos, if twice as large
+    unequal: tuple[tuple[str, int], ...]  # smallest and largest class, training photos; if twice as many
     stale: tuple[str, ...]  # runs on photos that have changed since
     probe: str  # name of the run that the two below belong to, or nothing
     folds: Resampled | None  # 5-fold cross-validation of the probe
