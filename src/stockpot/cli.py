@@ -8,7 +8,7 @@ import re
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +16,9 @@ from stockpot import __version__
 from stockpot.display import show_progress
 from stockpot.errors import StockpotError, WrongUse
 from stockpot.photos.photo import describe_refused, short_name
+
+if TYPE_CHECKING:
+    from stockpot.curation.findings import Finding
 
 
 class _Commands(typer.core.TyperGroup):
@@ -287,18 +290,28 @@ def curate(
     from stockpot.reporting.curation_page import write_curation_page
 
     progress = show_progress(quiet)
+    back = None
     if undo is not None:
         if auto or set_aside or move:
             raise WrongUse("--undo goes by itself.")
-        _say(f"{curation.undo(project, _step(undo))} files put back")
-        return
-    aside = [name for text in set_aside or [] for name in text.split(",")]
+        back = curation.undo(project, _step(undo))
+        _say(f"{back} files put back")
+    aside = [name.strip() for text in set_aside or [] for name in text.split(",")]
     found = curation.curate(project, auto, aside, _targets(move or []), progress)
     page = write_curation_page(project, found, progress)
     if as_json:
-        for one in found.findings:
-            row = {"identifier": one.identifier, "file": one.name, "rule": one.rule, "reason": one.reason}
-            _print_json(row | {"strength": one.strength, "certain": one.certain, "suggested": one.suggested})
+        _print_json(
+            {
+                "photos": len(found.photos),
+                "findings": [_finding(one) for one in found.findings],
+                "unjudged": found.unjudged,
+                "known": [vars(sight) | {"verdict": sight.verdict} for sight in found.sights],
+                "shortcut": found.shortcut and vars(found.shortcut) | {"found": found.shortcut.found},
+                "moved": found.moved,
+                "step": found.step,
+                "put_back": back,
+            }
+        )
     else:
         counts = Counter((one.rule, one.certain) for one in found.findings)
         for (rule, certain), count in counts.items():
@@ -306,6 +319,12 @@ def curate(
     if found.step is not None:
         _say(f"{found.moved} files moved; back again: stockpot curate {project} --undo {found.step}")
     _say(f"done, next: open {page}, tick what is to go, and copy the command")
+
+
+def _finding(one: "Finding") -> dict[str, Any]:
+    """Return a finding as `--json` has it."""
+    row = {"identifier": one.identifier, "file": one.name, "rule": one.rule, "strength": one.strength}
+    return row | {"reason": one.reason, "action": one.action, "certain": one.certain}
 
 
 def _step(text: str) -> int | Literal["all"] | None:

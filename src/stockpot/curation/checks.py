@@ -3,6 +3,7 @@
 `N` photos, `C` channels, `K` classes.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,16 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stockpot.curation.findings import COPIES, Finding
+from stockpot.curation.findings import Finding
 from stockpot.photos.duplicates import Distinct, Pair
 from stockpot.photos.photo import Photo, Refused, short_name
+from stockpot.photos.pixels import HOPELESS
 
 SHORT_SIDE = 32  # pixels; smaller photos show nothing
-FLAT = 2.0  # standard deviation of gray values, of 255; flatter photos show nothing
+FLAT = 16  # values, of 255, between the least and the most of every channel; flatter photos show nothing
 FOLDS, REPEATS = 5, 3  # of the cross-validation
-STRENGTH = 1e-3  # C of the logistic regression, on standardized features
-FAR = 1.5  # robust standard deviations from its class, at which a photo is called off topic
+INVERSE_PENALTY = 1e-3  # C of the logistic regression, on standardized features
+FAR = 2.0  # robust standard deviations from its class, at which a photo is called off topic
 SURE = 0.5  # probability at which a photo is said to look like another class
+_AGAIN = "set aside before"
+_COPIES = {"duplicate", "two classes", "near duplicate"}  # rules that say nothing against the other copy
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,32 +34,40 @@ class Suspicion:
     own: NDArray[np.float64]  # (N,) cross-validated probability of its own class
     likely: NDArray[np.int64]  # (N,) the most probable class
     best: NDArray[np.float64]  # (N,) its probability
-    far: NDArray[
-        np.float64
-    ]  # (N,) robust standard deviations that it is farther from its class than the median
+    far: NDArray[np.float64]  # (N,) robust standard deviations that it is less like its class than the median
     rank: NDArray[np.float64]  # (N,) 0 to 1: the share of photos that fit better, by the worse of both
 
 
 def unreadable(refused: Sequence[Refused]) -> Iterator[Finding]:
-    """Yield files that are no photos."""
+    """Yield files that are no photos; those that something can be done about are a question.
+
+    What could not even be read, as a folder or a file without rights, is nothing that curation could judge.
+    """
     for file in refused:
-        yield Finding(file.path, "", "unreadable", file.reason, 1.0, certain=True)
+        if file.sha256:
+            certain = file.reason.startswith(HOPELESS)
+            yield Finding(file.path, file.sha256, "unreadable", file.reason, 1.0, certain)
 
 
-def set_aside_before(photos: Sequence[Photo], journal: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
-    """Yield photos that were set aside before and have come in again under another name.
+def set_aside_before(
+    photos: Sequence[Photo], journal: Mapping[str, Mapping[str, Any]], sources: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Yield photos that were set aside before and have come in again; in another class that is a question.
 
     Args:
         photos: all.
         journal: what lies in `set-aside/`, by sha256.
+        sources: sha256 of the bytes that were received, by sha256 of what is here.
     """
+    by_source = {row["source_sha256"]: row for row in journal.values()}
     for photo in photos:
-        row = journal.get(photo.sha256)
-        if row is None or COPIES & set(row["rules"]):
+        row = journal.get(photo.sha256) or by_source.get(sources.get(photo.sha256, photo.sha256))
+        if row is None or _COPIES & set(row["rules"]):
             continue  # the other copy was what was wrong
-        if row["source"] != f"photos/{photo.label}/{photo.path.name}":
-            reason = f"was set aside before ({', '.join(row['reasons']) or 'by hand'})"
-            yield Finding(photo.path, photo.sha256, "set aside before", reason, 1.0, certain=True)
+        why = ", ".join(row["reasons"]) or "by hand"
+        reason = why if _AGAIN in row["rules"] else f"was set aside before ({why})"
+        same = row["source"].split("/")[1] == photo.label
+        yield Finding(photo.path, photo.sha256, _AGAIN, reason, 1.0 if same else 0.9, certain=same)
 
 
 def too_small(photos: Sequence[Photo]) -> Iterator[Finding]:
@@ -66,15 +78,15 @@ def too_small(photos: Sequence[Photo]) -> Iterator[Finding]:
             yield Finding(photo.path, photo.sha256, "too small", reason, 1.0, certain=True)
 
 
-def blank(photos: Sequence[Photo], contrast: Mapping[str, float]) -> Iterator[Finding]:
+def blank(photos: Sequence[Photo], ranges: Mapping[str, float]) -> Iterator[Finding]:
     """Yield photos of one colour.
 
     Args:
         photos: all.
-        contrast: standard deviation of the gray values of each, by sha256.
+        ranges: largest less smallest value of the channel where that is most, by sha256.
     """
     for photo in photos:
-        if contrast[photo.sha256] < FLAT:
+        if ranges[photo.sha256] < FLAT:
             yield Finding(photo.path, photo.sha256, "blank", "is all of one colour", 1.0, certain=True)
 
 
@@ -90,26 +102,26 @@ def repeated(distinct: Distinct) -> Iterator[Finding]:
 
 
 def near(photos: Sequence[Photo], pairs: Sequence[Pair]) -> Iterator[Finding]:
-    """Yield near duplicates of larger photos of their class, and all of a group that two classes claim."""
-    groups: dict[str, list[Photo]] = defaultdict(list)
-    for photo in photos:
-        groups[photo.group].append(photo)
+    """Yield near duplicates of larger photos of their class that stay, and all that two classes claim."""
+    by_sha256 = {photo.sha256: photo for photo in photos}
     partners: dict[str, set[str]] = defaultdict(set)
     for a, b in pairs:
-        partners[a].add(b)
-        partners[b].add(a)
-    for together in groups.values():
-        for photo in together:
-            alike = [other for other in together if other.sha256 in partners[photo.sha256]]
-            foreign = [other for other in alike if other.label != photo.label]
-            if foreign:
-                reason = f"nearly the same as {short_name(foreign[0].path)}"
-                yield Finding(photo.path, photo.sha256, "two classes", reason, 0.9)
-                continue
-            larger = [other for other in alike if _size(other) > _size(photo)]
-            if larger:
-                reason = f"nearly the same as {short_name(max(larger, key=_size).path)}, which is kept"
-                yield Finding(photo.path, photo.sha256, "near duplicate", reason, 0.8)
+        if a in by_sha256 and b in by_sha256:
+            partners[a].add(b)
+            partners[b].add(a)
+    stay: set[str] = set()
+    for photo in sorted(photos, key=_size, reverse=True):  # from the largest down
+        alike = sorted((by_sha256[other] for other in partners[photo.sha256]), key=_size, reverse=True)
+        foreign = [other for other in alike if other.label != photo.label]
+        larger = [other for other in alike if other.sha256 in stay]
+        if foreign:
+            reason = f"nearly the same as {short_name(foreign[0].path)}"
+            yield Finding(photo.path, photo.sha256, "two classes", reason, 0.9)
+        elif larger:
+            reason = f"nearly the same as {short_name(larger[0].path)}, which stays"
+            yield Finding(photo.path, photo.sha256, "near duplicate", reason, 0.8)
+        else:
+            stay.add(photo.sha256)
 
 
 def _size(photo: Photo) -> tuple[int, str]:
@@ -137,7 +149,7 @@ def suspect(features: NDArray[np.float32], labels: NDArray[np.int64], groups: Se
     for seed in range(REPEATS):
         folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
         for learned, held in folds.split(x, labels, groups):
-            model = LogisticRegression(C=STRENGTH, max_iter=300).fit(x[learned], labels[learned])
+            model = LogisticRegression(C=INVERSE_PENALTY, max_iter=300).fit(x[learned], labels[learned])
             probabilities[np.ix_(held, model.classes_)] += model.predict_proba(x[held]) / REPEATS
     rows = np.arange(len(x))
     own = probabilities[rows, labels]
@@ -160,15 +172,22 @@ def _rank(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def misfits(photos: Sequence[Photo], class_names: Sequence[str], found: Suspicion) -> Iterator[Finding]:
-    """Yield photos that look like another class, or like nothing in their own."""
+    """Yield photos that look like another class, or like nothing in their own.
+
+    The strength of a probably wrong label is the probability that it is not its class; that of a photo that is
+    off topic, the share of a normally distributed class that would be more like it.
+    """
     for i, photo in enumerate(photos):
-        strength = round(float(found.rank[i]), 3)
-        other = class_names[found.likely[i]]
+        other, own = class_names[found.likely[i]], found.own[i]
         if other != photo.label and found.best[i] >= SURE:
-            reason = (
-                f"looks like {other} ({found.best[i]:.0%}) rather than {photo.label} ({found.own[i]:.0%})"
-            )
+            reason = f"looks like {other} ({found.best[i]:.0%}) rather than {photo.label} ({own:.0%})"
+            strength = round(1 - float(own), 3)
             yield Finding(photo.path, photo.sha256, "wrong label", reason, strength, suggested=other)
-        elif other != photo.label or found.far[i] > FAR:
-            reason = f"is unlike the other photos of {photo.label}"
-            yield Finding(photo.path, photo.sha256, "off topic", reason, strength)
+        elif found.far[i] > FAR or other != photo.label:
+            why = (
+                f"is unlike the other photos of {photo.label}"
+                if found.far[i] > FAR
+                else f"is hardly recognized as {photo.label} ({own:.0%})"
+            )
+            strength = round(math.erf(max(0.0, float(found.far[i])) / math.sqrt(2)), 3)
+            yield Finding(photo.path, photo.sha256, "off topic", why, strength)

@@ -7,22 +7,17 @@ from stockpot.photos.photo import fingerprint, short_name
 
 BY_PREDICTION = frozenset({"off topic", "wrong label"})  # rules that look at what a model makes of a photo
 
-COPIES = frozenset(
-    {"duplicate", "two classes", "near duplicate"}
-)  # rules that say nothing against the other copy
-
 
 @dataclass(frozen=True)
 class Finding:
     """One reason against one file."""
 
     path: Path
-    sha256: str  # of the file; "" where it could not be read
-    rule: (
-        str  # unreadable, too small, blank, duplicate, two classes, near duplicate, off topic or wrong label
-    )
+    sha256: str  # of the file
+    rule: str  # unreadable, too small, blank, set aside before, duplicate, two classes, near duplicate,
+    # off topic or wrong label
     reason: str  # in words
-    strength: float  # 0 to 1; within a rule the higher the surer
+    strength: float  # 0 to 1; the higher, the surer
     certain: bool = False  # needs no person
     suggested: str = ""  # another class that it may belong to
 
@@ -35,6 +30,11 @@ class Finding:
     def name(self) -> str:
         """Class and file name."""
         return short_name(self.path)
+
+    @property
+    def action(self) -> str:
+        """What is proposed: move to another class, or set aside."""
+        return f"move to {self.suggested}" if self.suggested else "set aside"
 
 
 def identify(path: Path, sha256: str) -> str:

@@ -1,33 +1,40 @@
 """What was taken out of the photos or moved to another class, so that any step can be undone.
 
-A step's lines are written before its files are moved, and a last line when all are. A step that was cut short is
-finished by the next one.
+Every step, also one that undoes another, is a list of moves. Its lines are written before its files are moved, and
+a last line when all are; a step that was cut short is carried out by whoever opens the journal next. No file is
+ever overwritten or deleted.
 """
 
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from stockpot import project as disk
 from stockpot.errors import FolderError, WrongUse
+from stockpot.photos.photo import fingerprint
 
 
 @dataclass(frozen=True)
 class Move:
     """One file that goes to another place."""
 
-    sha256: str  # of the file; "" where it could not be read
+    sha256: str  # of its bytes
+    source_sha256: str  # of the bytes that were received when it came in
     source: str  # where it is, below the project
     target: str  # where it goes, below the project
-    reasons: tuple[str, ...]
-    rules: tuple[str, ...]
-    by: str  # rule, or hand
+    reasons: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+    by: str = "hand"  # rule, or hand
 
 
 class Journal:
-    """`curation.jsonl` of a project, and the moves that it tells of."""
+    """`curation.jsonl` of a project, and the moves that it tells of.
+
+    Raises:
+        FolderError: the project cannot be written, and a step waits to be carried out.
+    """
 
     def __init__(self, project: disk.Project) -> None:
         self.project = project
@@ -35,109 +42,128 @@ class Journal:
 
     @property
     def standing(self) -> dict[int, list[dict[str, Any]]]:
-        """Moves by step, oldest first, without those that were undone."""
+        """Moves by step, oldest first, without those that failed or were undone."""
         undone = {row["undoes"] for row in self.rows if "undoes" in row}
+        failed = {(row["step"], name) for row in self.rows for name in row.get("failed", ())}
         steps: dict[int, list[dict[str, Any]]] = {}
         for row in self.rows:
-            if "target" in row and row["step"] not in undone:
+            own = "target" in row and "undoes" not in row and row["step"] not in undone
+            if own and (row["step"], row["source"]) not in failed:
                 steps.setdefault(row["step"], []).append(row)
         return steps
 
     @property
     def set_aside(self) -> dict[str, dict[str, Any]]:
-        """Rows of files that lie in `set-aside/`, by their sha256."""
-        rows = (row for moves in self.standing.values() for row in moves)
-        return {
-            row["sha256"]: row
-            for row in rows
-            if row["target"].startswith("set-aside/") and self._is_there(row)
-        }
+        """Rows of files that lie in `set-aside/` and whose photo nobody took back since, by their sha256."""
+        found: dict[str, dict[str, Any]] = {}
+        for row in self.rows:
+            if "undoes" in row:
+                found.pop(row["sha256"], None)
+            elif "target" in row and row["target"].startswith(f"{self.project.set_aside.name}/"):
+                found[row["sha256"]] = row
+        return {sha256: row for sha256, row in found.items() if self._place(row["target"]).exists()}
 
     def move(self, moves: Iterable[Move]) -> int:
         """Carry out a step; return its number.
 
         Raises:
-            FolderError: the project cannot be written; what was not moved is moved by the next step.
+            FolderError: some files could not be moved; all others were, and the step can be undone.
         """
         self.finish()
-        step = 1 + max((row["step"] for row in self.rows), default=0)
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self._write([{"step": step, **vars(move), "time": now} for move in moves])
-        self._carry_out(self.rows_of(step))
-        self._write([{"step": step, "done": True}])
-        return step
+        return self._step([asdict(move) for move in moves])[0]
 
     def undo(self, step: int | None = None) -> int:
         """Put back what a step moved, the last one by default; return how many files came back.
 
+        A file that somebody took away or changed since stays as it is; where another one has its place by now, it
+        comes back under a name beside it.
+
         Raises:
-            WrongUse: there is no such step that stands.
-            FolderError: the project cannot be written.
+            WrongUse: there is no such step that stands, or a later one moved its files again.
+            FolderError: some files could not be moved back; all others were.
         """
         self.finish()
         standing = self.standing
         if not standing or (step is not None and step not in standing):
             numbers = ", ".join(map(str, standing)) or "none"
-            raise WrongUse(
-                f"There is no step {step or ''} to undo; steps that stand: {numbers}.".replace("  ", " ")
-            )
+            asked = "no step" if step is None else f"no step {step}"
+            raise WrongUse(f"There is {asked} to undo; steps that stand: {numbers}.")
         number = max(standing) if step is None else step
-        back = [
-            row | {"source": row["target"], "target": row["source"]} for row in reversed(standing[number])
-        ]
-        own = 1 + max(row["step"] for row in self.rows)
-        self._write([{"step": own, "undoes": number}])
-        returned = self._carry_out(back)
-        self._write([{"step": own, "done": True}])
-        return returned
+        places = {row["target"] for row in standing[number]}
+        again = [k for k, rows in standing.items() if k > number and places & {row["source"] for row in rows}]
+        if again:
+            raise WrongUse(f"Step {again[0]} moved files of step {number} again: undo {again[0]} first.")
+        taken: set[str] = set()
+        back = []
+        for row in reversed(standing[number]):
+            here = self._place(row["target"])
+            if here.is_file() and fingerprint(here.read_bytes()) == row["sha256"]:
+                there = free_place(self._place(row["source"]), taken)
+                place = there.relative_to(self.project.folder).as_posix()
+                back.append(row | {"source": row["target"], "target": place, "undoes": number})
+        if not back:  # all of it was taken away by hand: the step is over
+            back = [{"undoes": number, "sha256": ""}]
+        return self._step(back)[1]
 
     def finish(self) -> None:
-        """Carry out what a kill left undone of the last step."""
-        if not self.rows or "done" in self.rows[-1]:
-            return
-        last = self.rows[-1]
-        if "undoes" in last:
-            moved = self.rows_of(last["undoes"])
-            self._carry_out(
-                [row | {"source": row["target"], "target": row["source"]} for row in reversed(moved)]
-            )
-        else:
-            self._carry_out(self.rows_of(last["step"]))
-        self._write([{"step": last["step"], "done": True}])
+        """Carry out what a kill left undone of the last step.
 
-    def rows_of(self, step: int) -> list[dict[str, Any]]:
-        """Return the moves of a step."""
-        return [row for row in self.rows if row["step"] == step and "target" in row]
+        Raises:
+            FolderError: some files could not be moved.
+        """
+        if self.rows and "done" not in self.rows[-1]:
+            self._carry_out(self.rows[-1]["step"])
 
-    def _carry_out(self, rows: Iterable[Mapping[str, Any]]) -> int:
-        """Move files that are still where they were; return how many."""
-        moved = 0
-        for row in rows:
-            source, target = (self.project.folder / row[end] for end in ("source", "target"))
-            if not source.exists() or target.exists():
+    def _step(self, rows: list[dict[str, Any]]) -> tuple[int, int]:
+        """Write down and carry out a step; return its number and how many files were moved."""
+        step = 1 + max((row["step"] for row in self.rows), default=0)
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self._write([row | {"step": step, "time": now} for row in rows])
+        return step, self._carry_out(step)
+
+    def _carry_out(self, step: int) -> int:
+        """Move the files of a step that are still where they were; return how many of it are at their target."""
+        moved, failed = 0, {}
+        for row in self.rows:
+            if row["step"] != step or "target" not in row:
                 continue
+            source, target = self._place(row["source"]), self._place(row["target"])
             try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                source.rename(target)
+                if source.exists() and not target.exists():
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    source.rename(target)
+                    _remove_empty(source.parent)
+                moved += target.exists()
             except OSError as error:
-                raise FolderError(f"{source} cannot be moved ({error.strerror}): check rights.") from None
-            moved += 1
+                failed[row["source"]] = error.strerror
+        self._write([{"step": step, "done": True} | ({"failed": list(failed)} if failed else {})])
+        if failed:
+            name, reason = next(iter(failed.items()))
+            raise FolderError(
+                f"{len(failed)} files could not be moved, {moved} were; the first: {name} ({reason}). "
+                f"Check rights and try again."
+            )
         return moved
 
-    def _is_there(self, row: Mapping[str, Any]) -> bool:
-        return bool((self.project.folder / row["target"]).exists())
+    def _place(self, name: str) -> Path:
+        return self.project.folder / name
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
         disk.append_lines(self.project.journal, rows)
         self.rows += rows
 
 
-def free_place(folder: Path, name: str, taken: set[Path]) -> Path:
-    """Return a path in a folder that no file has, as near to `name` as possible."""
-    plain = Path(name)
-    place, number = folder / name, 1
-    while place.exists() or place in taken:
+def _remove_empty(folder: Path) -> None:
+    """Remove a class folder that nothing is left in: a class without photos is none."""
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def free_place(wanted: Path, taken: set[str]) -> Path:
+    """Return a path that no file has, as near to `wanted` as possible, and note it as taken."""
+    place, number = wanted, 1
+    while place.exists() or str(place).lower() in taken:
         number += 1
-        place = folder / f"{plain.stem}-{number}{plain.suffix}"
-    taken.add(place)
+        place = wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
+    taken.add(str(place).lower())
     return place

@@ -1,6 +1,5 @@
 """The page for looking through all photos: findings first, boxes to tick, and the command that carries it out."""
 
-import shlex
 from collections import defaultdict
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +12,7 @@ from stockpot import project as disk
 from stockpot.curation.curation import Curation
 from stockpot.curation.findings import Finding, identify
 from stockpot.curation.shortcuts import Shortcut
+from stockpot.errors import UnreadablePhoto
 from stockpot.explanation.explanation import thumbnail
 from stockpot.photos.photo import Photo
 from stockpot.progress import Progress, silent
@@ -26,9 +26,14 @@ SIDE = 112  # pixels of the long side of a photo on the page
 def write_curation_page(project: Path | str, curation: Curation, progress: Progress = silent) -> Path:
     """Write `curation.html`: all photos by class, those with findings first; return its path.
 
+    Args:
+        project: a project folder, as the page's commands name it.
+        curation: what was found in it.
+        progress: told how many photos are on the page.
+
     Raises:
         ProjectError: no project.
-        FolderError: it cannot be written.
+        Busy, FolderError: it cannot be written.
     """
     opened = disk.open_project(project)
     say = texts("en")
@@ -49,15 +54,17 @@ def write_curation_page(project: Path | str, curation: Curation, progress: Progr
         say=say,
         style=Markup((room / "report.css").read_text("utf-8")),
         project=opened.folder.resolve().name,
-        command=f"stockpot curate {shlex.quote(opened.folder.resolve().name)}",
+        folder=str(project),
         photos=len(curation.photos),
         flagged=sum(bool(findings[photo.path]) for photo in curation.photos),
         refused=[one for one in curation.findings if one.rule == "unreadable"],
+        unjudged=", ".join(curation.unjudged),
         classes=sorted(cards.items()),
         sights=[read_sight(sight, say) for sight in curation.sights],
         shortcut=_shortcut(curation.shortcut, say),
     )
-    disk.write_bytes(opened.curation_page, page.encode())
+    with opened.writing():
+        disk.write_bytes(opened.curation_page, page.encode("utf-8", "backslashreplace"))
     return opened.curation_page
 
 
@@ -67,9 +74,13 @@ def _place(found: list[Finding]) -> tuple[bool, float]:
 
 
 def _card(photo: Photo, found: list[Finding]) -> dict[str, Any]:
+    try:
+        image = jpeg_url(thumbnail(photo.path, SIDE))
+    except UnreadablePhoto:  # it has changed since
+        image = ""
     return {
         "identifier": identify(photo.path, photo.sha256),
-        "image": jpeg_url(thumbnail(photo.path, SIDE)),
+        "image": image,
         "name": photo.path.name,
         "reasons": [one.reason for one in found],
         "suggested": next((one.suggested for one in found if one.suggested), ""),
@@ -82,7 +93,7 @@ def _shortcut(found: Shortcut | None, say: Say) -> str:
     return say(
         f"curation.shortcut_{'found' if found.found else 'none'}",
         accuracy=percent(found.accuracy),
-        majority=percent(found.majority),
+        chance=percent(found.chance),
         n=found.n,
         by=found.by,
     )

@@ -7,7 +7,7 @@ from stockpot import project as disk
 from stockpot.collection.known_names import find_known
 from stockpot.curation.findings import BY_PREDICTION
 from stockpot.curation.journal import Journal
-from stockpot.curation.known_by_sight import Sight
+from stockpot.curation.known_by_sight import Sight, read_sights
 from stockpot.photos.splits import Split
 from stockpot.reporting.readings import Say, percent
 
@@ -15,39 +15,48 @@ from stockpot.reporting.readings import Say, percent
 def describe_photos(project: disk.Project, split: Split, say: Say) -> dict[str, Any]:
     """Return what the report's section on photos says beside their numbers."""
     rows = {row["sha256"]: row for row in disk.read_lines(project.provenance) if "sha256" in row}
-    used = [rows.get(photo.sha256, {}) for photo in split.training + split.validation]
-    origins = Counter((_engine(row, say), row.get("license", "")) for row in used)
+    photos = split.training + split.validation
+    used = [rows.get(photo.sha256, {}) for photo in photos]
+    origins = Counter((_origin(row, say), row.get("licence", "")) for row in used)
+    aside = [row for moves in Journal(project).standing.values() for row in moves if _is_aside(project, row)]
     return {
-        "origins": [(engine, license, count) for (engine, license), count in origins.most_common()],
+        "origins": [(origin, licence, count) for (origin, licence), count in origins.most_common()],
         "attributions": sorted({row["attribution"] for row in used if row.get("attribution")}),
-        "aside": _aside(project, say),
+        "aside": _aside(project, aside, {photo.sha256 for photo in photos}, say),
+        "aside_files": [f"{row['target']}: {', '.join(row['reasons']) or row['by']}" for row in aside],
         "known": _known(project, split, say),
     }
 
 
-def _engine(row: dict[str, Any], say: Say) -> str:
-    return str(row.get("engine") or say("photos.own"))
+def _origin(row: dict[str, Any], say: Say) -> str:
+    """Return the search engine, the data set, or that they are one's own."""
+    of_a_set, _, _ = str(row.get("source", "")).rpartition("/")
+    return str(row.get("engine") or of_a_set or say("photos.own"))
 
 
-def _aside(project: disk.Project, say: Say) -> list[str]:
-    """Say what was set aside, by which rules, and how much of it had been validation photos."""
-    rows = list(Journal(project).set_aside.values())
+def _is_aside(project: disk.Project, row: dict[str, Any]) -> bool:
+    """Tell whether a move set a file aside that is still there."""
+    target = project.folder / row["target"]
+    return project.set_aside in target.parents and target.exists()
+
+
+def _aside(project: disk.Project, rows: list[dict[str, Any]], used: set[str], say: Say) -> list[str]:
+    """Say what was set aside, by which rules, and how many validation photos that took away."""
     if not rows:
         return []
     rules = Counter(rule for row in rows for rule in row["rules"] or ("by hand",))
-    listed = ", ".join(f"{count} {rule}" for rule, count in rules.most_common())
+    sentences = [say("photos.aside", count=len(rows), rules=", ".join(f"{n} {r}" for r, n in rules.items()))]
     sides = (disk.read_json(project.split_file) or {}).get("sides", {})
-    held = [row for row in rows if sides.get(row["sha256"]) == "validation"]
-    judged = sum(bool(BY_PREDICTION & set(row["rules"])) for row in held)
-    return [
-        say("photos.aside", count=len(rows), rules=listed),
-        say("photos.aside_validation", count=len(held), judged=judged),
-    ]
+    gone = [row for row in rows if sides.get(row["sha256"]) == "validation" and row["sha256"] not in used]
+    if gone:
+        judged = sum(bool(BY_PREDICTION & set(row["rules"])) for row in gone)
+        sentences.append(say("photos.aside_validation", count=len(gone), judged=judged))
+    return sentences
 
 
 def _known(project: disk.Project, split: Split, say: Say) -> list[str]:
     """Say which classes ImageNet or CIFAR may know, by name, and by sight where that was looked at."""
-    sights = [Sight(**row) for row in disk.read_json(project.sights) or []]
+    sights = [sight for sight in read_sights(project) if sight.label in split.class_names]
     seen = {(sight.label, sight.index) for sight in sights}
     sentences = [read_sight(sight, say) for sight in sights]
     for label in split.class_names:
@@ -63,5 +72,5 @@ def _values(one: Any) -> dict[str, Any]:
 
 def read_sight(sight: Sight, say: Say) -> str:
     """Say what looking at a class's photos has found."""
-    values = {"label": sight.label, "index": sight.index, "name": sight.name, "share": percent(sight.share)}
+    values = vars(sight) | {"share": percent(sight.share), "close": percent(sight.close)}
     return say(f"curation.sight_{sight.verdict}", **values)
