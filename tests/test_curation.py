@@ -1,4 +1,7 @@
 import csv
+import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from stockpot.backbones.weights import find_weights
+from stockpot.cli import app
 from stockpot.curation import checks
 from stockpot.curation.checks import suspect
 from stockpot.curation.curation import curate, undo
@@ -21,7 +26,11 @@ from stockpot.curation.shortcuts import Looks, find_shortcut, look_at
 from stockpot.errors import FolderError, WrongUse
 from stockpot.photos.intake import bring_in
 from stockpot.photos.photo import Photo, Refused, fingerprint
+from stockpot.photos.splits import look_at_split, split
 from stockpot.project import create_project, open_project
+from stockpot.reporting.curation_page import write_curation_page
+from stockpot.reporting.origins import describe_photos
+from stockpot.reporting.readings import texts
 
 
 def contents(project):
@@ -395,3 +404,76 @@ def test_a_file_that_something_can_be_done_about_is_no_certain_finding(tmp_path)
         Refused(tmp_path / str(i), reason, "" if i == 2 else "sha") for i, reason in enumerate(reasons)
     ]
     assert [one.certain for one in checks.unreadable(refused)] == [True, False]
+
+
+def test_the_page_gives_the_command(dirty, tmp_path, tab):
+    """All photos with their reasons; what is ticked becomes a command that does it; undo takes it back."""
+    project, found, _ = dirty
+    copy = tmp_path / "our food"
+    shutil.copytree(project, copy)
+    before = contents(copy)
+    page = write_curation_page(copy, found)
+    assert not re.search(r"src=.http|href=.http", page.read_text("utf-8"))
+    tab.goto(page.resolve().as_uri())
+    assert tab.locator(".photo").count() == len(found.photos) + sum(
+        one.rule == "unreadable" for one in found.findings
+    )
+    shown = tab.locator(".photo img").evaluate_all(
+        "all => all.every(one => one.complete && one.naturalWidth)"
+    )
+    assert shown
+    assert tab.locator("#copy").is_disabled()
+    wrong = next(one for one in found.findings if one.rule == "wrong label")
+    other = next(one for one in found.findings if one.rule == "off topic")
+    tab.locator(f"[data-aside='{wrong.identifier}']").check()
+    tab.locator(f"[data-move='{wrong.identifier}={wrong.suggested}']").check()  # instead
+    tab.locator(f"[data-aside='{other.identifier}']").check()
+    words = shlex.split(tab.locator("#command").inner_text())
+    assert tab.requested == [page.resolve().as_uri()] and tab.problems == []
+    assert words[:3] == ["stockpot", "curate", str(copy)]
+    told = json.loads(CliRunner().invoke(app, [*words[1:], "--json"]).stdout)
+    assert told["moved"] == 2 and {one["action"] for one in told["findings"]} >= {"set aside"}
+    assert (copy / "set-aside" / other.name).exists()
+    assert (copy / "photos" / wrong.suggested / wrong.path.name).exists()
+    back = CliRunner().invoke(app, ["curate", str(copy), "--undo", str(told["step"]), "--json"])
+    assert json.loads(back.stdout)["put_back"] == 2
+    assert contents(copy) == before
+
+
+def test_the_report_says_what_was_set_aside(dirty, tmp_path):
+    """How many, by which rules, and how many validation photos that took away."""
+    project, found, _ = dirty
+    copy = tmp_path / "food"
+    shutil.copytree(project, copy)
+    curate(copy, auto=True)
+    sides = split(copy)
+    held = {photo.sha256 for photo in sides.validation}
+    misfits = [one for one in found.findings if one.rule in ("off topic", "wrong label")]
+    gone = [one for one in misfits if one.sha256 in held]
+    curate(copy, set_aside=sorted({one.identifier for one in misfits}))
+    sides = look_at_split(copy)
+    about = describe_photos(open_project(copy), sides, texts("en"))
+    count, validation = about["aside"]
+    assert f"{sum(one.rule == 'off topic' for one in misfits)} off topic" in count
+    assert (
+        f"{len(gone)} had been validation photos, {len(gone)} by rules that look at predictions" in validation
+    )
+    assert about["origins"] == [("own photos", "", len(sides.training + sides.validation))]
+    assert any(
+        "ImageNet class 959" in sentence for sentence in about["known"]
+    )  # carbonara, by name and by sight
+    undo(copy, "all")
+    assert describe_photos(open_project(copy), look_at_split(copy), texts("en"))["aside"] == []
+
+
+def test_wrong_use_on_the_command_line(dirty):
+    """One line each, and nothing is moved."""
+    project, _, _ = dirty
+    for words, sentence in {
+        ("--undo", "last", "--auto"): "--undo goes by itself",
+        ("--undo", "first"): "expected the number of a step, last or all",
+        ("--undo", "7"): "There is no step 7 to undo",
+        ("--move", "12345678"): "expected IDENTIFIER=CLASS",
+    }.items():
+        result = CliRunner().invoke(app, ["curate", str(project), *words])
+        assert result.exit_code == 2 and sentence in " ".join(result.stderr.split())
