@@ -66,7 +66,7 @@ def rules(photos: Path, problems: Path, folder: Path) -> Iterator[dict[str, Any]
         yield {"rule": rule, "recall": share(hits, len(wanted)), "precision": share(hits, len(named))}
     certain = {one.path for one in found.findings if one.certain}
     rest = [f"{photo.label}/{photo.path.name}" for photo in found.photos if photo.path not in certain]
-    top = rest[: round(0.1 * len(found.photos))]
+    top = rest[: round(0.1 * len(rest))]
     wanted = {name for name, issue in issues.items() if issue in ("wrong_class", "off_topic")}
     yield {"first tenth": len(top), "recall": share(len(wanted & set(top)), len(wanted))}
 
