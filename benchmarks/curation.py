@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from stockpot.curation.curation import curate
-from stockpot.curation.findings import BY_PREDICTION
 from stockpot.learning.comparison import exact_mcnemar
 from stockpot.learning.models import load_model
 from stockpot.learning.recipes import Recipe
@@ -78,13 +77,14 @@ def share(hits: int, of: int) -> dict[str, Any]:
 
 
 def retrain(photos: Path, test: Path, folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the test accuracy of a probe before and after all proposals by prediction were set aside."""
+    """Yield the test accuracy of a probe before and after every proposal was carried out unseen."""
     project = folder / "retrain"
     bring_in(project, photos)
     before = right_on(train(project, Recipe.linear_probe(), "before"), test)
     found = curate(project)
-    proposed = sorted({one.identifier for one in found.findings if one.certain or one.rule in BY_PREDICTION})
-    curate(project, set_aside=proposed)
+    move = {one.identifier: one.suggested for one in found.findings if one.suggested}
+    proposed = sorted({one.identifier for one in found.findings} - move.keys())
+    done = curate(project, set_aside=proposed, move=move)
     after = right_on(train(project, Recipe.linear_probe(), "after"), test)
     names = [str(i) for i in range(len(before))]
     test_of = exact_mcnemar(
@@ -95,6 +95,8 @@ def retrain(photos: Path, test: Path, folder: Path) -> Iterator[dict[str, Any]]:
     means = [chance.choice(difference, len(difference)).mean() for _ in range(10_000)]
     yield {
         "set_aside": len(proposed),
+        "moved": len(move),
+        "left": len(done.photos),
         "n": len(before),
         "before": before.mean(),
         "after": after.mean(),

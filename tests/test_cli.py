@@ -212,7 +212,7 @@ def test_json_on_stdout_is_json(solar, striped, learned, tmp_path):
             "test",
         },
         ("curate", copy): {
-            *("photos", "findings", "unjudged", "known", "shortcut", "moved", "step", "put_back"),
+            *("photos", "findings", "unjudged", "known", "shortcut", "moved", "step"),
         },
         ("split", solar.project): {
             *("class_names", "training", "validation", "refused", "repeated", "conflicts"),

@@ -74,7 +74,7 @@ def test_any_step_can_be_undone(filed):
 
 
 def names_aside(project):
-    return {row["target"].removeprefix("set-aside/") for row in Journal(project).set_aside.values()}
+    return {row["target"].removeprefix("set-aside/") for row in Journal(project).set_aside}
 
 
 def test_undo_touches_nothing_else(filed):
@@ -112,7 +112,14 @@ def test_a_file_that_cannot_be_moved_holds_up_no_other(filed, monkeypatch):
             raise OSError(18, "Invalid cross-device link")
         return rename(self, target)
 
+    step = Journal(filed).move([aside("b/0.jpg"), aside("b/1.jpg")])
     monkeypatch.setattr(Path, "rename", refusing)
+    with pytest.raises(FolderError, match="1 files could not be moved, 1 were"):
+        Journal(filed).undo(step)  # the other is there
+    with monkeypatch.context() as later:
+        later.setattr(Path, "rename", rename)
+        assert Journal(filed).undo(step) == 1
+    assert contents(filed.folder) == before
     with pytest.raises(
         FolderError, match=r"1 files could not be moved, 1 were; the first: photos/a/0.jpg \(Inv"
     ):
@@ -129,7 +136,7 @@ def test_what_was_taken_back_is_not_set_aside_any_more(filed):
     sha256 = fingerprint(b"a0")
     Journal(filed).move([Move(sha256, sha256, "photos/a/copy.jpg", "set-aside/a/copy.jpg")])
     Journal(filed).undo(first)
-    assert not Journal(filed).set_aside
+    assert not Journal(filed).verdicts and names_aside(filed) == {"a/copy.jpg"}
 
 
 @pytest.mark.parametrize(("lines", "moved"), [(1, 0), (2, 0), (2, 1), (2, 2)])
@@ -223,7 +230,8 @@ def test_what_does_not_belong_is_ranked_first(dirty):
     """Off topic and wrong class: at least four of five among the first tenth of the photos."""
     _, found, issues = dirty
     certain = {one.path for one in found.findings if one.certain}
-    first = [photo for photo in found.photos if photo.path not in certain][: round(0.1 * len(found.photos))]
+    ranked = [photo for photo in found.photos if photo.path not in certain]
+    first = ranked[: round(0.1 * len(ranked))]
     kinds = Counter(issues.get(f"{photo.label}/{photo.path.name}", "clean") for photo in first)
     wanted = Counter(issues.values())
     hits, all_of_them = (counts["off_topic"] + counts["wrong_class"] for counts in (kinds, wanted))
@@ -406,7 +414,7 @@ def test_a_file_that_something_can_be_done_about_is_no_certain_finding(tmp_path)
     assert [one.certain for one in checks.unreadable(refused)] == [True, False]
 
 
-def test_the_page_gives_the_command(dirty, tmp_path, tab):
+def test_the_page_gives_the_command(dirty, tmp_path, tab, monkeypatch):
     """All photos with their reasons; what is ticked becomes a command that does it; undo takes it back."""
     project, found, _ = dirty
     copy = tmp_path / "our food"
@@ -429,8 +437,9 @@ def test_the_page_gives_the_command(dirty, tmp_path, tab):
     tab.locator(f"[data-move='{wrong.identifier}={wrong.suggested}']").check()  # instead
     tab.locator(f"[data-aside='{other.identifier}']").check()
     words = shlex.split(tab.locator("#command").inner_text())
+    monkeypatch.chdir(tmp_path)  # where the project lies
     assert tab.requested == [page.resolve().as_uri()] and tab.problems == []
-    assert words[:3] == ["stockpot", "curate", str(copy)]
+    assert words[:3] == ["stockpot", "curate", "our food"]
     told = json.loads(CliRunner().invoke(app, [*words[1:], "--json"]).stdout)
     assert told["moved"] == 2 and {one["action"] for one in told["findings"]} >= {"set aside"}
     assert (copy / "set-aside" / other.name).exists()
@@ -453,17 +462,48 @@ def test_the_report_says_what_was_set_aside(dirty, tmp_path):
     curate(copy, set_aside=sorted({one.identifier for one in misfits}))
     sides = look_at_split(copy)
     about = describe_photos(open_project(copy), sides, texts("en"))
-    count, validation = about["aside"]
+    count, validation, flattered = about["curated"]
     assert f"{sum(one.rule == 'off topic' for one in misfits)} off topic" in count
-    assert (
-        f"{len(gone)} had been validation photos, {len(gone)} by rules that look at predictions" in validation
-    )
+    assert f"{len(gone)} of the validation photos were set aside, {len(gone)} of them by rules" in validation
+    assert "flattered" in flattered
     assert about["origins"] == [("own photos", "", len(sides.training + sides.validation))]
     assert any(
         "ImageNet class 959" in sentence for sentence in about["known"]
     )  # carbonara, by name and by sight
     undo(copy, "all")
-    assert describe_photos(open_project(copy), look_at_split(copy), texts("en"))["aside"] == []
+    assert describe_photos(open_project(copy), look_at_split(copy), texts("en"))["curated"] == []
+
+
+def test_of_two_copies_one_stays(tmp_path):
+    """Whichever is ticked, the other is not taken with it, then or later."""
+    for i in range(4):
+        noise = np.random.default_rng(i).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        (tmp_path / "in/a").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise).save(tmp_path / f"in/a/{i}.png")
+    shutil.copy(tmp_path / "in/a/1.png", tmp_path / "in/a/2.png")
+    bring_in(tmp_path / "p", tmp_path / "in")
+    first, second = (
+        identify(photo.path, photo.sha256)
+        for name in ("1.png", "2.png")
+        for photo in curate(tmp_path / "p").photos
+        if photo.path.name == name
+    )
+    for ticked in (first, second):
+        done = curate(tmp_path / "p", auto=True, set_aside=[ticked])
+        assert done.moved == 1 and not any(one.certain for one in done.findings)
+        assert curate(tmp_path / "p", auto=True).moved == 0
+        undo(tmp_path / "p")
+
+
+@pytest.mark.parametrize("label", [".", "..", "/tmp", "a/b", ".hidden"])
+def test_a_photo_does_not_leave_the_photos(tmp_path, label):
+    """No class is a path."""
+    (tmp_path / "in/a").mkdir(parents=True)
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "in/a/1.png")
+    bring_in(tmp_path / "p", tmp_path / "in")
+    (photo,) = curate(tmp_path / "p").photos
+    with pytest.raises(WrongUse, match="cannot name a class"):
+        curate(tmp_path / "p", move={identify(photo.path, photo.sha256): label})
 
 
 def test_wrong_use_on_the_command_line(dirty):

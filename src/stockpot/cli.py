@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import sys
 from collections import Counter
 from pathlib import Path
@@ -266,7 +267,10 @@ def curate(
     project: Project,
     auto: Annotated[
         bool,
-        typer.Option("--auto", help="Set aside what is certain: unreadable, second copies, blank, tiny."),
+        typer.Option(
+            "--auto",
+            help="Set aside the certain: no pictures, second copies, blank, tiny, aside before.",
+        ),
     ] = False,
     set_aside: Annotated[
         list[str] | None,
@@ -290,13 +294,16 @@ def curate(
     from stockpot.reporting.curation_page import write_curation_page
 
     progress = show_progress(quiet)
-    back = None
+    again = f"stockpot curate {shlex.quote(str(project))}"
     if undo is not None:
         if auto or set_aside or move:
             raise WrongUse("--undo goes by itself.")
         back = curation.undo(project, _step(undo))
-        _say(f"{back} files put back")
-    aside = [name.strip() for text in set_aside or [] for name in text.split(",")]
+        if as_json:
+            _print_json({"put_back": back})
+        _say(f"{back} files put back; next: {again}")
+        return
+    aside = [name for text in set_aside or [] for name in re.split(r"[,\s]+", text) if name]
     found = curation.curate(project, auto, aside, _targets(move or []), progress)
     page = write_curation_page(project, found, progress)
     if as_json:
@@ -309,7 +316,6 @@ def curate(
                 "shortcut": found.shortcut and vars(found.shortcut) | {"found": found.shortcut.found},
                 "moved": found.moved,
                 "step": found.step,
-                "put_back": back,
             }
         )
     else:
@@ -317,7 +323,7 @@ def curate(
         for (rule, certain), count in counts.items():
             typer.echo(f"{count} {rule}{' (certain)' if certain else ''}")
     if found.step is not None:
-        _say(f"{found.moved} files moved; back again: stockpot curate {project} --undo {found.step}")
+        _say(f"{found.moved} files moved; back again: {again} --undo {found.step}")
     _say(f"done, next: open {page}, tick what is to go, and copy the command")
 
 

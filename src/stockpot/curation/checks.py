@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stockpot.curation.findings import Finding
 from stockpot.photos.duplicates import Distinct, Pair
 from stockpot.photos.photo import Photo, Refused, short_name
-from stockpot.photos.pixels import HOPELESS
+from stockpot.photos.pixels import NO_PICTURE
 
 SHORT_SIDE = 32  # pixels; smaller photos show nothing
 FLAT = 16  # values, of 255, between the least and the most of every channel; flatter photos show nothing
@@ -24,7 +24,6 @@ INVERSE_PENALTY = 1e-3  # C of the logistic regression, on standardized features
 FAR = 2.0  # robust standard deviations from its class, at which a photo is called off topic
 SURE = 0.5  # probability at which a photo is said to look like another class
 _AGAIN = "set aside before"
-_COPIES = {"duplicate", "two classes", "near duplicate"}  # rules that say nothing against the other copy
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,25 +44,25 @@ def unreadable(refused: Sequence[Refused]) -> Iterator[Finding]:
     """
     for file in refused:
         if file.sha256:
-            certain = file.reason.startswith(HOPELESS)
+            certain = file.reason.startswith(NO_PICTURE)
             yield Finding(file.path, file.sha256, "unreadable", file.reason, 1.0, certain)
 
 
 def set_aside_before(
-    photos: Sequence[Photo], journal: Mapping[str, Mapping[str, Any]], sources: Mapping[str, str]
+    photos: Sequence[Photo], verdicts: Mapping[str, Mapping[str, Any]], sources: Mapping[str, str]
 ) -> Iterator[Finding]:
     """Yield photos that were set aside before and have come in again; in another class that is a question.
 
     Args:
         photos: all.
-        journal: what lies in `set-aside/`, by sha256.
+        verdicts: why a photo lies in `set-aside/`, by sha256.
         sources: sha256 of the bytes that were received, by sha256 of what is here.
     """
-    by_source = {row["source_sha256"]: row for row in journal.values()}
+    by_source = {row["source_sha256"]: row for row in verdicts.values()}
     for photo in photos:
-        row = journal.get(photo.sha256) or by_source.get(sources.get(photo.sha256, photo.sha256))
-        if row is None or _COPIES & set(row["rules"]):
-            continue  # the other copy was what was wrong
+        row = verdicts.get(photo.sha256) or by_source.get(sources.get(photo.sha256, photo.sha256))
+        if row is None:
+            continue
         why = ", ".join(row["reasons"]) or "by hand"
         reason = why if _AGAIN in row["rules"] else f"was set aside before ({why})"
         same = row["source"].split("/")[1] == photo.label
@@ -174,8 +173,8 @@ def _rank(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def misfits(photos: Sequence[Photo], class_names: Sequence[str], found: Suspicion) -> Iterator[Finding]:
     """Yield photos that look like another class, or like nothing in their own.
 
-    The strength of a probably wrong label is the probability that it is not its class; that of a photo that is
-    off topic, the share of a normally distributed class that would be more like it.
+    The strength of a photo that is far from its class is the share of a normal distribution that is nearer to its
+    median; of all others, the probability that they are not of their class.
     """
     for i, photo in enumerate(photos):
         other, own = class_names[found.likely[i]], found.own[i]
@@ -184,10 +183,10 @@ def misfits(photos: Sequence[Photo], class_names: Sequence[str], found: Suspicio
             strength = round(1 - float(own), 3)
             yield Finding(photo.path, photo.sha256, "wrong label", reason, strength, suggested=other)
         elif found.far[i] > FAR or other != photo.label:
-            why = (
-                f"is unlike the other photos of {photo.label}"
-                if found.far[i] > FAR
-                else f"is hardly recognized as {photo.label} ({own:.0%})"
-            )
-            strength = round(math.erf(max(0.0, float(found.far[i])) / math.sqrt(2)), 3)
-            yield Finding(photo.path, photo.sha256, "off topic", why, strength)
+            if found.far[i] > FAR:
+                reason = f"is unlike the other photos of {photo.label}"
+                strength = round(math.erf(float(found.far[i]) / math.sqrt(2)), 3)
+            else:
+                reason = f"is not clearly recognized as {photo.label} ({own:.0%})"
+                strength = round(1 - float(own), 3)
+            yield Finding(photo.path, photo.sha256, "off topic", reason, strength)

@@ -81,7 +81,7 @@ def curate(
         journal = Journal(opened)
         journal.finish()
         index = index_project(opened, progress)
-        if not index.photos:
+        if not index.photos and not index.refused:
             raise PhotoError(f"{opened.photos} has no readable photo: add some first.")
         found = _look(opened, journal, index, progress)
         moves = _moves(opened, found, auto, set_aside, move or {})
@@ -115,14 +115,14 @@ def _look(opened: disk.Project, journal: Journal, index: Index, progress: Progre
     looks = _looks(opened, index.photos, progress)
     findings = [
         *checks.unreadable(index.refused),
-        *checks.set_aside_before(index.photos, journal.set_aside, _sources(opened)),
+        *checks.set_aside_before(index.photos, journal.verdicts, _sources(opened)),
         *checks.too_small(index.photos),
         *checks.blank(index.photos, {sha256: look.range for sha256, look in looks.items()}),
         *checks.repeated(distinct),
-        *checks.near(distinct.photos, index.near),
     ]
     certain = {finding.path for finding in findings if finding.certain}
     rest = [photo for photo in distinct.photos if photo.path not in certain]
+    findings += checks.near(rest, index.near)
     features = _features(opened, rest, progress)
     labels, groups = [photo.label for photo in rest], [photo.group for photo in rest]
     counts = Counter(label for label, _ in set(zip(labels, groups, strict=True)))
@@ -206,10 +206,15 @@ def _moves(
             raise WrongUse(f"{name!r} names {names}: see stockpot curate {opened.folder}")
     for name, label in move.items():
         _check_class(opened, next(iter(files[name]))[0], label)
-    by_rule = {one.identifier for one in found.findings if auto and one.certain} - goes.keys()
     why: dict[str, list[Finding]] = {}
     for finding in found.findings:
         why.setdefault(finding.identifier, []).append(finding)
+    by_rule = {one.identifier for one in found.findings if auto and one.certain} - goes.keys()
+    stays = {
+        one.sha256 for one in found.photos if identify(one.path, one.sha256) not in goes.keys() | by_rule
+    }
+    second = {one.identifier for one in found.findings if one.rule == "duplicate" and one.sha256 not in stays}
+    by_rule -= {name for name in second if len(why[name]) == 1}  # the first copy goes: then this one stays
     sources = _sources(opened)
     taken: set[str] = set()
     moves = []
@@ -224,7 +229,7 @@ def _moves(
                     source=path.relative_to(opened.folder).as_posix(),
                     target=target.relative_to(opened.folder).as_posix(),
                     reasons=tuple(one.reason for one in why.get(name, ())),
-                    rules=tuple(one.rule for one in why.get(name, ())),
+                    rules=tuple(one.rule for one in why.get(name, ())) or ("duplicate",) * (sha256 in stays),
                     by="rule" if name in by_rule else "hand",
                 )
             )
@@ -232,13 +237,16 @@ def _moves(
 
 
 def _check_class(opened: disk.Project, path: Path, label: str) -> None:
-    """Refuse a class that a photo cannot go to; say if it is a new one.
+    """Refuse a class that a photo cannot go to; name one that is new.
 
     Raises:
         WrongUse: it is the photo's own class, or cannot be a folder.
     """
-    if path.parent.name == label:
-        raise WrongUse(f"{short_name(path)} is in class {label} already.")
-    if not (opened.photos / label).is_dir():
+    folders = {folder.name: folder for folder in disk.visible(opened.photos) if folder.is_dir()}
+    if label not in folders:
         disk.check_class_name(label)
+    there = opened.photos / label
+    if there.exists() and there.samefile(path.parent):
+        raise WrongUse(f"{short_name(path)} is in class {path.parent.name} already.")
+    if not there.exists():
         log.warning("%s is a new class", label)

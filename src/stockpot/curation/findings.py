@@ -6,6 +6,7 @@ from pathlib import Path
 from stockpot.photos.photo import fingerprint, short_name
 
 BY_PREDICTION = frozenset({"off topic", "wrong label"})  # rules that look at what a model makes of a photo
+COPIES = frozenset({"duplicate", "two classes", "near duplicate"})  # rules that do not say which one is wrong
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,13 @@ ever overwritten or deleted.
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from stockpot import project as disk
+from stockpot.curation.findings import COPIES
 from stockpot.errors import FolderError, WrongUse
 from stockpot.photos.photo import fingerprint
 
@@ -30,11 +32,7 @@ class Move:
 
 
 class Journal:
-    """`curation.jsonl` of a project, and the moves that it tells of.
-
-    Raises:
-        FolderError: the project cannot be written, and a step waits to be carried out.
-    """
+    """`curation.jsonl` of a project, and the moves that it tells of."""
 
     def __init__(self, project: disk.Project) -> None:
         self.project = project
@@ -42,26 +40,39 @@ class Journal:
 
     @property
     def standing(self) -> dict[int, list[dict[str, Any]]]:
-        """Moves by step, oldest first, without those that failed or were undone."""
-        undone = {row["undoes"] for row in self.rows if "undoes" in row}
-        failed = {(row["step"], name) for row in self.rows for name in row.get("failed", ())}
+        """Moves by step, oldest first, without those that were undone."""
+        undone = {(row["undoes"], row["source"]) for row in self._moves if "undoes" in row}
         steps: dict[int, list[dict[str, Any]]] = {}
-        for row in self.rows:
-            own = "target" in row and "undoes" not in row and row["step"] not in undone
-            if own and (row["step"], row["source"]) not in failed:
+        for row in self._moves:
+            if "undoes" not in row and (row["step"], row["target"]) not in undone:
                 steps.setdefault(row["step"], []).append(row)
         return steps
 
     @property
-    def set_aside(self) -> dict[str, dict[str, Any]]:
-        """Rows of files that lie in `set-aside/` and whose photo nobody took back since, by their sha256."""
+    def set_aside(self) -> list[dict[str, Any]]:
+        """Moves of files that lie in `set-aside/` now."""
+        rows = (row for moves in self.standing.values() for row in moves)
+        return [row for row in rows if self._is_aside(row) and self._place(row["target"]).exists()]
+
+    @property
+    def verdicts(self) -> dict[str, dict[str, Any]]:
+        """Moves that say something against a photo, not only that it is there twice, by its sha256.
+
+        One that was taken back since is not held against it any more, even if a copy of it still lies there.
+        """
         found: dict[str, dict[str, Any]] = {}
-        for row in self.rows:
+        for row in self._moves:
             if "undoes" in row:
                 found.pop(row["sha256"], None)
-            elif "target" in row and row["target"].startswith(f"{self.project.set_aside.name}/"):
+            elif self._is_aside(row) and (not row["rules"] or set(row["rules"]) - COPIES):
                 found[row["sha256"]] = row
         return {sha256: row for sha256, row in found.items() if self._place(row["target"]).exists()}
+
+    @property
+    def _moves(self) -> list[dict[str, Any]]:
+        """All moves, oldest first, without those that failed."""
+        failed = {(row["step"], name) for row in self.rows for name in row.get("failed", ())}
+        return [row for row in self.rows if "target" in row and (row["step"], row["source"]) not in failed]
 
     def move(self, moves: Iterable[Move]) -> int:
         """Carry out a step; return its number.
@@ -96,13 +107,8 @@ class Journal:
         taken: set[str] = set()
         back = []
         for row in reversed(standing[number]):
-            here = self._place(row["target"])
-            if here.is_file() and fingerprint(here.read_bytes()) == row["sha256"]:
-                there = free_place(self._place(row["source"]), taken)
-                place = there.relative_to(self.project.folder).as_posix()
-                back.append(row | {"source": row["target"], "target": place, "undoes": number})
-        if not back:  # all of it was taken away by hand: the step is over
-            back = [{"undoes": number, "sha256": ""}]
+            there = free_place(self._place(row["source"]), taken).relative_to(self.project.folder)
+            back.append(row | {"source": row["target"], "target": there.as_posix(), "undoes": number})
         return self._step(back)[1]
 
     def finish(self) -> None:
@@ -122,20 +128,25 @@ class Journal:
         return step, self._carry_out(step)
 
     def _carry_out(self, step: int) -> int:
-        """Move the files of a step that are still where they were; return how many of it are at their target."""
+        """Move the files of a step that are still where they were; return how many were moved."""
         moved, failed = 0, {}
         for row in self.rows:
             if row["step"] != step or "target" not in row:
                 continue
             source, target = self._place(row["source"]), self._place(row["target"])
             try:
-                if source.exists() and not target.exists():
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    source.rename(target)
-                    _remove_empty(source.parent)
-                moved += target.exists()
+                if target.exists() or fingerprint(source.read_bytes()) != row["sha256"]:
+                    continue  # somebody was quicker: whatever lies there now is not what was meant
+                target.parent.mkdir(parents=True, exist_ok=True)
+                source.rename(target)
+            except FileNotFoundError:
+                continue  # moved already, or taken away by hand
             except OSError as error:
                 failed[row["source"]] = error.strerror
+                continue
+            moved += 1
+            with suppress(OSError):  # a class without photos is none
+                source.parent.rmdir()
         self._write([{"step": step, "done": True} | ({"failed": list(failed)} if failed else {})])
         if failed:
             name, reason = next(iter(failed.items()))
@@ -148,15 +159,12 @@ class Journal:
     def _place(self, name: str) -> Path:
         return self.project.folder / name
 
+    def _is_aside(self, row: dict[str, Any]) -> bool:
+        return self.project.set_aside in self._place(row["target"]).parents
+
     def _write(self, rows: list[dict[str, Any]]) -> None:
         disk.append_lines(self.project.journal, rows)
         self.rows += rows
-
-
-def _remove_empty(folder: Path) -> None:
-    """Remove a class folder that nothing is left in: a class without photos is none."""
-    if not any(folder.iterdir()):
-        folder.rmdir()
 
 
 def free_place(wanted: Path, taken: set[str]) -> Path:

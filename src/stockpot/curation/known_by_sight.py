@@ -48,7 +48,7 @@ class Sight:
             return "added"
         from scipy.stats import binomtest
 
-        if self.share >= SEEN:
+        if self.share >= SEEN and self.n >= FEWEST:
             return "confirmed"
         at_most = binomtest(round(self.close * self.n), self.n).proportion_ci(method="wilson").high
         return "dismissed" if at_most < SEEN else "unclear"

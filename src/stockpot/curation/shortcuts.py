@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stockpot.photos.photo import Photo
+from stockpot.errors import UnreadablePhoto
+from stockpot.photos.photo import Photo, short_name
 from stockpot.photos.pixels import read_photo
 
 FEWEST = 10  # photos of a class below which it is left out
@@ -57,7 +58,10 @@ def look_at(photo: Photo) -> Looks:
     Raises:
         UnreadablePhoto: it has changed since it was indexed.
     """
-    pixels = np.asarray(read_photo(photo.path))
+    try:
+        pixels = np.asarray(read_photo(photo.path))
+    except UnreadablePhoto as error:
+        raise UnreadablePhoto(f"{short_name(photo.path)} {error}: try again.") from None
     area = photo.width * photo.height
     lowest, highest = pixels.min(axis=(0, 1)), pixels.max(axis=(0, 1))
     return Looks(

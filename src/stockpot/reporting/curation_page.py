@@ -27,7 +27,7 @@ def write_curation_page(project: Path | str, curation: Curation, progress: Progr
     """Write `curation.html`: all photos by class, those with findings first; return its path.
 
     Args:
-        project: a project folder, as the page's commands name it.
+        project: a project folder; the page's commands are for the folder that it lies in.
         curation: what was found in it.
         progress: told how many photos are on the page.
 
@@ -36,7 +36,7 @@ def write_curation_page(project: Path | str, curation: Curation, progress: Progr
         Busy, FolderError: it cannot be written.
     """
     opened = disk.open_project(project)
-    say = texts("en")
+    say, name = texts("en"), opened.folder.resolve().name
     findings: dict[Path, list[Finding]] = defaultdict(list)
     for finding in curation.findings:
         findings[finding.path].append(finding)
@@ -53,8 +53,8 @@ def write_curation_page(project: Path | str, curation: Curation, progress: Progr
         language="en",
         say=say,
         style=Markup((room / "report.css").read_text("utf-8")),
-        project=opened.folder.resolve().name,
-        folder=str(project),
+        project=name,
+        folder=name,
         photos=len(curation.photos),
         flagged=sum(bool(findings[photo.path]) for photo in curation.photos),
         refused=[one for one in curation.findings if one.rule == "unreadable"],

@@ -18,12 +18,14 @@ def describe_photos(project: disk.Project, split: Split, say: Say) -> dict[str, 
     photos = split.training + split.validation
     used = [rows.get(photo.sha256, {}) for photo in photos]
     origins = Counter((_origin(row, say), row.get("licence", "")) for row in used)
-    aside = [row for moves in Journal(project).standing.values() for row in moves if _is_aside(project, row)]
+    journal = Journal(project)
     return {
         "origins": [(origin, licence, count) for (origin, licence), count in origins.most_common()],
         "attributions": sorted({row["attribution"] for row in used if row.get("attribution")}),
-        "aside": _aside(project, aside, {photo.sha256 for photo in photos}, say),
-        "aside_files": [f"{row['target']}: {', '.join(row['reasons']) or row['by']}" for row in aside],
+        "curated": _curated(project, journal, {photo.sha256 for photo in photos}, say),
+        "aside_files": [
+            f"{row['target']}: {', '.join(row['reasons']) or 'by hand'}" for row in journal.set_aside
+        ],
         "known": _known(project, split, say),
     }
 
@@ -34,23 +36,26 @@ def _origin(row: dict[str, Any], say: Say) -> str:
     return str(row.get("engine") or of_a_set or say("photos.own"))
 
 
-def _is_aside(project: disk.Project, row: dict[str, Any]) -> bool:
-    """Tell whether a move set a file aside that is still there."""
-    target = project.folder / row["target"]
-    return project.set_aside in target.parents and target.exists()
-
-
-def _aside(project: disk.Project, rows: list[dict[str, Any]], used: set[str], say: Say) -> list[str]:
-    """Say what was set aside, by which rules, and how many validation photos that took away."""
-    if not rows:
-        return []
-    rules = Counter(rule for row in rows for rule in row["rules"] or ("by hand",))
-    sentences = [say("photos.aside", count=len(rows), rules=", ".join(f"{n} {r}" for r, n in rules.items()))]
+def _curated(project: disk.Project, journal: Journal, used: set[str], say: Say) -> list[str]:
+    """Say what was set aside, by which rules, and what that did to the validation photos."""
+    aside = journal.set_aside
+    moved = [row for moves in journal.standing.values() for row in moves if row not in aside]
     sides = (disk.read_json(project.split_file) or {}).get("sides", {})
-    gone = [row for row in rows if sides.get(row["sha256"]) == "validation" and row["sha256"] not in used]
+    held = {sha256 for sha256, side in sides.items() if side == "validation"}
+    gone = [row for row in aside if row["sha256"] in held - used]
+    judged = sum(bool(BY_PREDICTION & set(row["rules"])) for row in gone)
+    agreed = [row for row in moved if row["sha256"] in held & used and BY_PREDICTION & set(row["rules"])]
+    sentences = []
+    if aside:
+        rules = Counter(rule for row in aside for rule in row["rules"] or ("by hand",))
+        listed = ", ".join(f"{count} {rule}" for rule, count in rules.items())
+        sentences.append(say("photos.aside", count=len(aside), rules=listed))
     if gone:
-        judged = sum(bool(BY_PREDICTION & set(row["rules"])) for row in gone)
         sentences.append(say("photos.aside_validation", count=len(gone), judged=judged))
+    if agreed:
+        sentences.append(say("photos.moved_validation", count=len(agreed)))
+    if judged or agreed:
+        sentences.append(say("photos.flattered"))
     return sentences
 
 
@@ -62,12 +67,9 @@ def _known(project: disk.Project, split: Split, say: Say) -> list[str]:
     for label in split.class_names:
         for one in find_known(label):
             if one.data != "ImageNet" or (label, one.index) not in seen:
-                sentences.append(say(f"photos.known_{one.by}", label=label, **_values(one)))
+                values = {"label": label, "data": one.data, "index": one.index, "name": one.name}
+                sentences.append(say(f"photos.known_{one.by}", **values))
     return sentences or [say("photos.known_none")]
-
-
-def _values(one: Any) -> dict[str, Any]:
-    return {"data": one.data, "index": one.index, "name": one.name}
 
 
 def read_sight(sight: Sight, say: Say) -> str:
