@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -210,11 +210,10 @@ def _moves(
     for finding in found.findings:
         why.setdefault(finding.identifier, []).append(finding)
     by_rule = {one.identifier for one in found.findings if auto and one.certain} - goes.keys()
-    stays = {
-        one.sha256 for one in found.photos if identify(one.path, one.sha256) not in goes.keys() | by_rule
-    }
+    stays = _staying(found, goes.keys() | by_rule)
     second = {one.identifier for one in found.findings if one.rule == "duplicate" and one.sha256 not in stays}
     by_rule -= {name for name in second if len(why[name]) == 1}  # the first copy goes: then this one stays
+    stays = _staying(found, goes.keys() | by_rule)
     sources = _sources(opened)
     taken: set[str] = set()
     moves = []
@@ -234,6 +233,11 @@ def _moves(
                 )
             )
     return moves
+
+
+def _staying(found: Curation, leaving: Set[str]) -> set[str]:
+    """Return the sha256 of photos of which a copy stays where it is."""
+    return {one.sha256 for one in found.photos if identify(one.path, one.sha256) not in leaving}
 
 
 def _check_class(opened: disk.Project, path: Path, label: str) -> None:
