@@ -1,9 +1,10 @@
 """What curation finds among documented problems, and what going by its proposals is worth.
 
-    python benchmarks/curation.py rules PHOTOS PROBLEMS.csv FOLDER   recall and precision by rule
-    python benchmarks/curation.py retrain PHOTOS TEST FOLDER         accuracy on a test set before and after
+    python benchmarks/curation.py rules PHOTOS TRUTH.csv FOLDER   recall and precision by rule
+    python benchmarks/curation.py retrain PHOTOS TEST FOLDER      accuracy on a test set before and after
 
-PHOTOS and TEST hold one folder of photos a class; PROBLEMS.csv has the columns file and issue; FOLDER the projects.
+PHOTOS and TEST hold one folder of photos a class; TRUTH.csv has the columns file, issue
+and source, the photo that a file was made of; FOLDER the projects.
 Lines of JSON are printed. Neither names nor the order of files are used.
 """
 
@@ -11,6 +12,7 @@ import csv
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from stockpot.curation.curation import curate
+from stockpot.curation.findings import BY_PREDICTION, COPIES
 from stockpot.learning.comparison import exact_mcnemar
 from stockpot.learning.models import load_model
 from stockpot.learning.recipes import Recipe
@@ -47,7 +50,7 @@ MEANT = {  # rules, and the documented problems that they are to find
 }
 
 
-def rules(photos: Path, problems: Path, folder: Path) -> Iterator[dict[str, Any]]:
+def rules(photos: Path, truth: Path, folder: Path) -> Iterator[dict[str, Any]]:
     """Yield recall and precision of every rule, then of the ranking."""
     bring_in(folder / "rules", photos)
     started = time.perf_counter()
@@ -56,13 +59,25 @@ def rules(photos: Path, problems: Path, folder: Path) -> Iterator[dict[str, Any]
     found = curate(folder / "rules")
     seconds = {"first": round(first, 1), "again": round(time.perf_counter() - started - first, 1)}
     yield {"photos": len(found.photos), "seconds": seconds}
-    with problems.open(newline="") as file:
-        issues = {row["file"]: row["issue"] for row in csv.DictReader(file)}
+    with truth.open(newline="") as file:
+        rows = {row["file"]: row for row in csv.DictReader(file)}
+    issues = {name: row["issue"] for name, row in rows.items()}
+    sources = Counter(row["source"] for row in rows.values())
     for rule, meant in MEANT.items():
         named = {one.name for one in found.findings if one.rule == rule}
         wanted = {name for name, issue in issues.items() if issue in meant}
-        hits = len(named & wanted)
-        yield {"rule": rule, "recall": share(hits, len(wanted)), "precision": share(hits, len(named))}
+        hits, right = len(named & wanted), len(named & wanted)
+        if rule in COPIES:  # of a photo and its copy either may be named
+            about = {rows[one.name]["source"] for one in found.findings if one.rule in COPIES}
+            hits = sum(rows[name]["source"] in about for name in wanted)
+            right = sum(sources[rows[name]["source"]] > 1 for name in named)
+        yield {"rule": rule, "recall": share(hits, len(wanted)), "precision": share(right, len(named))}
+    named = {one.name for one in found.findings if one.rule in BY_PREDICTION}
+    wanted = {name for name, issue in issues.items() if issue in ("wrong_class", "off_topic")}
+    hits = len(named & wanted)
+    yield {"rule": "either", "recall": share(hits, len(wanted)), "precision": share(hits, len(named))}
+    kinds = Counter(issues[one.name] for one in found.findings if one.certain)
+    yield {"certain": kinds.total(), "clean": kinds["clean"], "kinds": kinds}
     certain = {one.path for one in found.findings if one.certain}
     rest = [f"{photo.label}/{photo.path.name}" for photo in found.photos if photo.path not in certain]
     top = rest[: round(0.1 * len(rest))]

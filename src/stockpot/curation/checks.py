@@ -21,6 +21,7 @@ SHORT_SIDE = 32  # pixels; smaller photos show nothing
 FLAT = 16  # values, of 255, between the least and the most of every channel; flatter photos show nothing
 FOLDS, REPEATS = 5, 3  # of the cross-validation
 INVERSE_PENALTY = 1e-3  # C of the logistic regression, on standardized features
+TOLERANCE = 1e-2  # of its gradient: a ranking needs no more
 FAR = 2.0  # robust standard deviations from its class, at which a photo is called off topic
 SURE = 0.5  # probability at which a photo is said to look like another class
 _AGAIN = "set aside before"
@@ -148,7 +149,8 @@ def suspect(features: NDArray[np.float32], labels: NDArray[np.int64], groups: Se
     for seed in range(REPEATS):
         folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
         for learned, held in folds.split(x, labels, groups):
-            model = LogisticRegression(C=INVERSE_PENALTY, max_iter=300).fit(x[learned], labels[learned])
+            model = LogisticRegression(C=INVERSE_PENALTY, max_iter=300, tol=TOLERANCE)
+            model.fit(x[learned], labels[learned])
             probabilities[np.ix_(held, model.classes_)] += model.predict_proba(x[held]) / REPEATS
     rows = np.arange(len(x))
     own = probabilities[rows, labels]

@@ -1,6 +1,8 @@
 """The page for looking through all photos: findings first, boxes to tick, and the command that carries it out."""
 
+import os
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -42,9 +44,11 @@ def write_curation_page(project: Path | str, curation: Curation, progress: Progr
         findings[finding.path].append(finding)
     cards: dict[str, list[dict[str, Any]]] = defaultdict(list)
     first = sorted(curation.photos, key=lambda photo: _place(findings[photo.path]))
-    for done, photo in enumerate(first, 1):
-        cards[photo.label].append(_card(photo, findings[photo.path]))
-        progress("making the page", done, len(first))
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as makers:
+        made = makers.map(lambda photo: _card(photo, findings.get(photo.path, [])), first)
+        for done, (photo, card) in enumerate(zip(first, made, strict=True), 1):
+            cards[photo.label].append(card)
+            progress("making the page", done, len(first))
     room = files("stockpot.reporting") / "templates"
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("stockpot.reporting"), autoescape=True, undefined=jinja2.StrictUndefined
