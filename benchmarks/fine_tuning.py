@@ -1,13 +1,15 @@
-"""What fine-tuning the last blocks gains over its probe, and by which choices.
+"""What fine-tuning the last blocks gains over its probe, by which choices, and how far it is from all layers.
 
-    python benchmarks/fine_tuning.py choices PHOTOS FOLDER     variants on validation photos, two splits
-    python benchmarks/fine_tuning.py seeds PHOTOS FOLDER TEST  five seeds on photos that nothing was chosen by
+    python benchmarks/fine_tuning.py choices PHOTOS FOLDER 0            variants on the validation photos of split 0
+    python benchmarks/fine_tuning.py seeds PHOTOS FOLDER TEST 0 1 2     probe and tail of some seeds, on test photos
+    python benchmarks/fine_tuning.py whole PHOTOS FOLDER TEST           all layers, beside the tail of seed 0
 
-PHOTOS and TEST hold one folder of photos a class; FOLDER keeps the projects, so that a stopped benchmark goes on.
-Lines of JSON are printed. Views before the frozen blocks are kept between variants that share them.
+PHOTOS and TEST hold one folder of photos a class; FOLDER keeps the projects, so that a stopped benchmark goes on,
+and two of them can run side by side. Lines of JSON are printed.
 """
 
 import json
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stockpot.learning import training
 from stockpot.learning.models import load_model
 from stockpot.learning.prefixes import Views
 from stockpot.learning.recipes import Recipe
@@ -25,37 +28,37 @@ from stockpot.photos.index import index_folder
 from stockpot.photos.intake import bring_in
 from stockpot.photos.splits import split
 
-SPLITS = (0, 1)
-SEEDS = 5
+SMOOTH = {"label_smoothing": 0.1}
 VARIANTS: dict[str, dict[str, object]] = {
     "usual": {},
-    "not augmented": {"augment": "none", "views": 1},
-    "strongly augmented": {"augment": "strong"},
-    "two views": {"views": 2},
-    "block 13": {"trainable": "block13"},
-    "block 14": {"trainable": "block14"},
     "rate / 3": {"learning_rate": 3e-5},
-    "rate x 3": {"learning_rate": 3e-4},
-    "20 epochs": {"epochs": 20},
-    "label smoothing 0.1": {"label_smoothing": 0.1},
-    "weight decay 0.1": {"weight_decay": 0.1},
+    "float32": {"precision": "float32"},
+    "label smoothing 0.1": SMOOTH,
+    "rate / 3, label smoothing 0.1": {"learning_rate": 3e-5, **SMOOTH},  # from here on with it
+    "strongly augmented": {"augment": "strong", **SMOOTH},
+    "rate x 3": {"learning_rate": 3e-4, **SMOOTH},
+    "not augmented": {"augment": "none", "views": 1, **SMOOTH},
+    "block 13": {"trainable": "block13", **SMOOTH},
+    "two views": {"views": 2, **SMOOTH},
+    "20 epochs": {"epochs": 20, **SMOOTH},
+    "weight decay 0.1": {"weight_decay": 0.1, **SMOOTH},
 }
 
 
-def choices(photos: Path, folder: Path) -> Iterator[dict[str, object]]:
-    """Yield the figures of every variant on every split, beside its probe's."""
+def choices(photos: Path, folder: Path, seed: str, *names: str) -> Iterator[dict[str, object]]:
+    """Yield the figures of variants, all of them by default, on one split, beside its probe's."""
+    training.forget_views = lambda *but: None  # type: ignore[assignment]
     Views.delete = lambda views: None  # type: ignore[method-assign]  # the next variant needs them
-    for seed in SPLITS:
-        project = folder / f"split-{seed}"
-        bring_in(project, photos)
-        split(project, seed=seed)
-        probe = train(project, Recipe.linear_probe())
-        yield {"split": seed, "variant": "probe", **figures(probe)}
-        for name, changes in VARIANTS.items():
-            recipe = Recipe.fine_tune(probe, **{"trainable": "block12", **changes})
-            tail = train(project, recipe, name=name.replace(" ", "-").replace("/", "by"))
-            gain = tail.evaluation.accuracy - probe.evaluation.accuracy
-            yield {"split": seed, "variant": name, "gain": gain, **figures(tail)}
+    project = folder / f"split-{seed}"
+    bring_in(project, photos)
+    split(project, seed=int(seed))
+    probe = train(project, Recipe.linear_probe())
+    yield {"split": seed, "variant": "probe", **figures(probe)}
+    for name in names or VARIANTS:
+        recipe = Recipe.fine_tune(probe, **{"trainable": "block12", **VARIANTS[name]})
+        tail = train(project, recipe, name=name.replace(" ", "-").replace("/", "by").replace(",", ""))
+        gain = tail.evaluation.accuracy - probe.evaluation.accuracy
+        yield {"split": seed, "variant": name, "gain": gain, **figures(tail)}
 
 
 def figures(run: Run) -> dict[str, object]:
@@ -71,26 +74,51 @@ def figures(run: Run) -> dict[str, object]:
     }
 
 
-def seeds(photos: Path, folder: Path, test: Path) -> Iterator[dict[str, object]]:
-    """Yield the test accuracy of probe and tail with every seed, then their paired difference."""
-    project = folder / "seeds"
-    bring_in(project, photos)
-    differences = []
-    for seed in range(SEEDS):
-        probe = train(project, Recipe.linear_probe(seed=seed), name=f"probe-{seed}")
-        tail = train(project, Recipe.fine_tune(probe, "block12", seed=seed), name=f"tail-{seed}")
+def seeds(photos: Path, folder: Path, test: Path, *numbers: str) -> Iterator[dict[str, object]]:
+    """Yield the test accuracy of probe and tail by seed, then their difference over all seeds that are there."""
+    for number in numbers:
+        project = folder / f"seed-{number}"
+        bring_in(project, photos)
+        probe = train(project, Recipe.linear_probe(seed=int(number)))
+        tail = train(project, Recipe.fine_tune(probe, "block12", seed=int(number)))
         right = [right_on(run, test) for run in (probe, tail)]
-        differences.append(right[1].astype(float) - right[0])
+        np.save(folder / f"seed-{number}.npy", right)
         accuracies = {"probe": right[0].mean(), "tail": right[1].mean()}
-        yield {"seed": seed, "n": len(right[0]), **accuracies, "seconds": sum(tail.seconds.values())}
-    by_photo = np.mean(differences, axis=0)
-    chance = np.random.default_rng(0)
-    means = [chance.choice(by_photo, len(by_photo)).mean() for _ in range(10_000)]
+        yield {"seed": number, "n": len(right[0]), **accuracies, **figures(tail)}
+    by_seed = np.stack([np.load(file) for file in sorted(folder.glob("seed-*.npy"))]).astype(float)
     yield {
-        "gain": by_photo.mean(),
-        "interval": list(np.percentile(means, [2.5, 97.5])),  # bootstrap over photos
-        "by_seed": [difference.mean() for difference in differences],
+        "probe": by_seed[:, 0].mean(),
+        "tail": by_seed[:, 1].mean(),
+        **paired(by_seed[:, 0].mean(axis=0), by_seed[:, 1].mean(axis=0)),
+        "by_seed": list((by_seed[:, 1] - by_seed[:, 0]).mean(axis=1)),
     }
+
+
+def whole(photos: Path, folder: Path, test: Path) -> Iterator[dict[str, object]]:
+    """Yield what fine-tuning all layers from the probe of seed 0 reaches, and its difference to the tail."""
+    project = folder / "whole"
+    bring_in(project, photos)
+    probe = train(project, Recipe.linear_probe())
+    tuned = train(project, Recipe.fine_tune(probe))
+    right = right_on(tuned, test)
+    _, tail = np.load(folder / "seed-0.npy")
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    yield {
+        "n": len(right),
+        "tuned": right.mean(),
+        "tail": tail.mean(),
+        "memory_gib": memory,
+        **figures(tuned),
+    }
+    yield paired(tail.astype(float), right.astype(float))
+
+
+def paired(before: NDArray[np.float64], after: NDArray[np.float64]) -> dict[str, object]:
+    """Return the difference of two accuracies by photo, and its 95 % interval (bootstrap over photos)."""
+    difference = after - before
+    chance = np.random.default_rng(0)
+    means = [chance.choice(difference, len(difference)).mean() for _ in range(10_000)]
+    return {"gain": difference.mean(), "interval": list(np.percentile(means, [2.5, 97.5]))}
 
 
 def right_on(run: Run, folder: Path) -> NDArray[np.bool_]:
@@ -104,10 +132,16 @@ def right_on(run: Run, folder: Path) -> NDArray[np.bool_]:
 
 
 def main() -> None:
-    """Run one of the two benchmarks and print a line as soon as it is known."""
-    task, *folders = sys.argv[1:]
+    """Run one of the benchmarks and print a line as soon as it is known."""
+    task, photos, folder, *rest = sys.argv[1:]
     started = time.perf_counter()
-    for row in {"choices": choices, "seeds": seeds}[task](*map(Path, folders)):
+    if task == "choices":
+        rows = choices(Path(photos), Path(folder), *rest)
+    elif task == "seeds":
+        rows = seeds(Path(photos), Path(folder), Path(rest[0]), *rest[1:])
+    else:
+        rows = whole(Path(photos), Path(folder), Path(rest[0]))
+    for row in rows:
         print(json.dumps(row, default=float), flush=True)
     print(json.dumps({"hours": round((time.perf_counter() - started) / 3600, 2)}))
 

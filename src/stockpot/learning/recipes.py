@@ -26,7 +26,13 @@ USUAL: dict[str, dict[str, Any]] = {  # recipes by name, and the fields in which
         "weight_decay": 5e-2,
     },
     "linear-probe": {},
-    "fine-tune": {"head": "keep", "augment": "light", "epochs": 10, "keep": "best"},
+    "fine-tune": {
+        "head": "keep",
+        "augment": "light",
+        "epochs": 10,
+        "keep": "best",
+        "label_smoothing": 0.1,
+    },
 }
 _NAMED_STARTS = {"random", "pretrained", *(entry.start for entry in CATALOG.values())}
 _CHOICES = {
