@@ -76,7 +76,7 @@ def rules(photos: Path, truth: Path, folder: Path) -> Iterator[dict[str, Any]]:
     wanted = {name for name, issue in issues.items() if issue in ("wrong_class", "off_topic")}
     hits = len(named & wanted)
     yield {"rule": "either", "recall": share(hits, len(wanted)), "precision": share(hits, len(named))}
-    kinds = Counter(issues[one.name] for one in found.findings if one.certain)
+    kinds = Counter(issues[name] for name in {one.name for one in found.findings if one.certain})
     yield {"certain": kinds.total(), "clean": kinds["clean"], "kinds": kinds}
     certain = {one.path for one in found.findings if one.certain}
     rest = [f"{photo.label}/{photo.path.name}" for photo in found.photos if photo.path not in certain]
