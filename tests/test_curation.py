@@ -342,8 +342,8 @@ def test_many_photos_of_one_class_are_no_shortcut():
 def test_sight_confirms_and_dismisses_names():
     """Features made of the layer's own rows are seen as what they are; a solar cell is no phone."""
     layer = find_weights("efficientnet_lite0", "imagenet").tensors["_fc.weight"]
-    features = np.stack([layer[207] * 30] * 3 + [layer[949] * 30] * 20)
-    labels = ["golden retrievers"] * 3 + ["solar cell"] * 20
+    features = np.stack([layer[207] * 30] * 10 + [layer[949] * 30] * 20)
+    labels = ["golden retrievers"] * 10 + ["solar cell"] * 20
     found = {(one.label, one.index): one.verdict for one in known_by_sight(features, labels)}
     assert found == {
         ("golden retrievers", 207): "confirmed",
