@@ -2,6 +2,7 @@
 
 import io
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,3 +109,27 @@ def learned(striped, tmp_path_factory):
     """A small network that has learned the stripes undisturbed."""
     output = tmp_path_factory.mktemp("undisturbed") / "stripes.safetensors"
     return pretrain("cifar10", striped, output, SMALL)
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture
+def tab():
+    """A page of a real browser, which notes what it asks for and what goes wrong in it."""
+    if CHROMIUM is None:
+        pytest.skip("no browser: install chromium")
+    from playwright.sync_api import sync_playwright
+
+    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        page = browser.new_page()
+        page.requested, page.problems = [], []
+        page.on(
+            "request", lambda request: request.url.startswith("data:") or page.requested.append(request.url)
+        )
+        page.on("console", lambda message: page.problems.append(message.text))
+        page.on("pageerror", lambda error: page.problems.append(str(error)))
+        yield page
+        browser.close()

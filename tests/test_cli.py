@@ -211,6 +211,9 @@ def test_json_on_stdout_is_json(solar, striped, learned, tmp_path):
             "data",
             "test",
         },
+        ("curate", copy): {
+            *("photos", "findings", "unjudged", "known", "shortcut", "moved", "step"),
+        },
         ("split", solar.project): {
             *("class_names", "training", "validation", "refused", "repeated", "conflicts"),
             *("between", "near_duplicates", "straddling", "fingerprint"),

@@ -10,8 +10,6 @@ from PIL import Image
 from stockpot.errors import ProjectError
 from stockpot.reporting.report import SECTIONS, write_report
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
 
 @pytest.fixture
 def page(solar) -> str:
@@ -42,29 +40,14 @@ def test_the_report_gives_nothing_away(solar, page):
     assert len(page) < 6_000_000
 
 
-def test_the_report_works_in_a_real_browser(solar):
+def test_the_report_works_in_a_real_browser(solar, tab):
     """Opened from the disk it asks for nothing, reports no error, and draws every chart."""
-    if CHROMIUM is None:
-        pytest.skip("no browser: install chromium")
-    from playwright.sync_api import sync_playwright
-
-    requests, problems = [], []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"],
-        )
-        tab = browser.new_page()
-        tab.on("request", lambda request: requests.append(request.url))
-        tab.on("console", lambda message: problems.append(message.text))
-        tab.on("pageerror", lambda error: problems.append(str(error)))
-        tab.goto(solar.report.resolve().as_uri())
-        tab.wait_for_selector(".chart svg")
-        tab.wait_for_function("document.querySelectorAll('.chart svg').length == 4")
-        widths = tab.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-        browser.close()
-    assert [url for url in requests if not url.startswith("data:")] == [solar.report.resolve().as_uri()]
-    assert problems == []
+    tab.goto(solar.report.resolve().as_uri())
+    tab.wait_for_selector(".chart svg")
+    tab.wait_for_function("document.querySelectorAll('.chart svg').length == 4")
+    widths = tab.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert tab.requested == [solar.report.resolve().as_uri()]
+    assert tab.problems == []
     assert widths[0] <= widths[1]
 
 

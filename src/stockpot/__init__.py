@@ -14,8 +14,9 @@ The house, in the order in which data flows::
     learning/     recipes · classifier · freezing · starting · features · augmentation · prefixes · inputs ·
                   fitting · precision · checkpoint · stopping · training · forecast · evaluation · saving ·
                   seeds · runs · resampling · comparison · models · predictions · status · pretraining · muon
+    curation/     findings · checks · shortcuts · known_by_sight · journal · curation
     explanation/  explanation · selection
-    reporting/    report · charts · readings · texts, templates, vendor
+    reporting/    report · charts · readings · pictures · origins · curation_page · texts, templates, vendor
     studies.py    the whole lab as one function
     cli.py        parse, call one function, print
     display.py    progress on stderr
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from stockpot.backbones.backbone import load_backbone as load_backbone
     from stockpot.collection.collection import collect as collect
     from stockpot.collection.own_photos import bring_own as bring_own
+    from stockpot.curation.curation import curate as curate
+    from stockpot.curation.curation import undo as undo
     from stockpot.errors import StockpotError as StockpotError
     from stockpot.explanation.explanation import Explanation as Explanation
     from stockpot.explanation.explanation import explain as explain
@@ -77,6 +80,7 @@ _ROOMS = {
     "clean": "project",
     "collect": "collection.collection",
     "compare": "learning.comparison",
+    "curate": "curation.curation",
     "demo": "studies",
     "evaluate": "learning.models",
     "explain": "explanation.explanation",
@@ -89,6 +93,7 @@ _ROOMS = {
     "split": "photos.splits",
     "study": "studies",
     "train": "learning.training",
+    "undo": "curation.curation",
     "write_report": "reporting.report",
 }
 __all__ = sorted(_ROOMS)

@@ -5,9 +5,11 @@ import json
 import logging
 import os
 import re
+import shlex
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,6 +17,9 @@ from stockpot import __version__
 from stockpot.display import show_progress
 from stockpot.errors import StockpotError, WrongUse
 from stockpot.photos.photo import describe_refused, short_name
+
+if TYPE_CHECKING:
+    from stockpot.curation.findings import Finding
 
 
 class _Commands(typer.core.TyperGroup):
@@ -255,6 +260,94 @@ def _with_queries(classes: list[str], queries: list[str]) -> dict[str, list[str]
             raise WrongUse(f"--query is {text!r}; expected CLASS=QUERY,QUERY.")
         further.setdefault(name.strip(), []).extend(q for part in listed.split(",") if (q := part.strip()))
     return further
+
+
+@app.command()
+def curate(
+    project: Project,
+    auto: Annotated[
+        bool,
+        typer.Option(
+            "--auto",
+            help="Set aside the certain: no pictures, second copies, blank, tiny, aside before.",
+        ),
+    ] = False,
+    set_aside: Annotated[
+        list[str] | None,
+        typer.Option(help="Identifiers of photos, as the page shows them: A,B,C.", show_default=False),
+    ] = None,
+    move: Annotated[
+        list[str] | None, typer.Option(help="A photo to another class: IDENTIFIER=CLASS.", show_default=False)
+    ] = None,
+    undo: Annotated[
+        str | None,
+        typer.Option(help="Put back what a step moved: its number, last or all.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find photos that should not be there, set them aside or move them, and take any of it back.
+
+    Example: stockpot curate food --auto
+    """
+    from stockpot.curation import curation
+    from stockpot.reporting.curation_page import write_curation_page
+
+    progress = show_progress(quiet)
+    again = f"stockpot curate {shlex.quote(str(project))}"
+    if undo is not None:
+        if auto or set_aside or move:
+            raise WrongUse("--undo goes by itself.")
+        back = curation.undo(project, _step(undo))
+        if as_json:
+            _print_json({"put_back": back})
+        _say(f"{back} files put back; next: {again}")
+        return
+    aside = [name for text in set_aside or [] for name in re.split(r"[,\s]+", text) if name]
+    found = curation.curate(project, auto, aside, _targets(move or []), progress)
+    page = write_curation_page(project, found, progress)
+    if as_json:
+        _print_json(
+            {
+                "photos": len(found.photos),
+                "findings": [_finding(one) for one in found.findings],
+                "unjudged": found.unjudged,
+                "known": [vars(sight) | {"verdict": sight.verdict} for sight in found.sights],
+                "shortcut": found.shortcut and vars(found.shortcut) | {"found": found.shortcut.found},
+                "moved": found.moved,
+                "step": found.step,
+            }
+        )
+    else:
+        counts = Counter((one.rule, one.certain) for one in found.findings)
+        for (rule, certain), count in counts.items():
+            typer.echo(f"{count} {rule}{' (certain)' if certain else ''}")
+    if found.step is not None:
+        _say(f"{found.moved} files moved; back again: {again} --undo {found.step}")
+    _say(f"done, next: open {page}, tick what is to go, and copy the command")
+
+
+def _finding(one: "Finding") -> dict[str, Any]:
+    """Return a finding as `--json` has it."""
+    row = {"identifier": one.identifier, "file": one.name, "rule": one.rule, "strength": one.strength}
+    return row | {"reason": one.reason, "action": one.action, "certain": one.certain}
+
+
+def _step(text: str) -> int | Literal["all"] | None:
+    if text in ("last", "all"):
+        return None if text == "last" else "all"
+    if not text.isdecimal():
+        raise WrongUse(f"--undo is {text!r}; expected the number of a step, last or all.")
+    return int(text)
+
+
+def _targets(moves: list[str]) -> dict[str, str]:
+    """Return the class that each identifier goes to."""
+    pairs = [text.partition("=") for text in moves]
+    wrong = [text for text, (name, _, label) in zip(moves, pairs, strict=True) if not name or not label]
+    if wrong:
+        raise WrongUse(f"--move is {wrong[0]!r}; expected IDENTIFIER=CLASS.")
+    return {name: label for name, _, label in pairs}
 
 
 @app.command()

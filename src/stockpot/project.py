@@ -32,6 +32,11 @@ class Project:
         return self.folder / "photos"
 
     @property
+    def set_aside(self) -> Path:
+        """What curation took out: `set-aside/<class>/<file>`."""
+        return self.folder / "set-aside"
+
+    @property
     def split_file(self) -> Path:
         """Which photo is on which side."""
         return self.folder / "split.json"
@@ -45,6 +50,11 @@ class Project:
     def index_file(self) -> Path:
         """What was found out about every file in `photos/`."""
         return self.cache / "index.json"
+
+    @property
+    def looks_file(self) -> Path:
+        """Size, brightness and the like of every photo."""
+        return self.cache / "looks.json"
 
     @property
     def features(self) -> Path:
@@ -70,6 +80,21 @@ class Project:
     def provenance(self) -> Path:
         """Where every photo came from."""
         return self.folder / "photos.jsonl"
+
+    @property
+    def journal(self) -> Path:
+        """What curation moved, step by step."""
+        return self.folder / "curation.jsonl"
+
+    @property
+    def sights(self) -> Path:
+        """What ImageNet's own classifier saw in the classes when they were last looked at."""
+        return self.cache / "sights.json"
+
+    @property
+    def curation_page(self) -> Path:
+        """All photos with what speaks against them, one self-contained page."""
+        return self.folder / "curation.html"
 
     @property
     def report(self) -> Path:

@@ -57,6 +57,11 @@ def find_known(name: str) -> tuple[KnownClass, ...]:
     return tuple(found.values())
 
 
+def imagenet_names() -> dict[int, str]:
+    """Return the first English name of every ImageNet class."""
+    return {int(row["index"]): row["english"].split("; ")[0] for row in _rows() if row["list"] == "imagenet"}
+
+
 def check_known(names: Iterable[str], strict: bool = False) -> None:
     """Warn of classes that ready-made models know.
 
@@ -83,12 +88,16 @@ def _sentence(name: str, known: list[KnownClass]) -> str:
     return f"{name!r} may be {places}, judged by one word: look whether it is the same thing."
 
 
+def _rows() -> list[dict[str, str]]:
+    text = files("stockpot.collection").joinpath("known_names.csv").read_text("utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
 @cache
 def _lemmas(language: str) -> dict[str, list[tuple[str, int, str]]]:
     """Return list, index and spelling of every name, by its plain form."""
     lemmas: dict[str, list[tuple[str, int, str]]] = {}
-    text = files("stockpot.collection").joinpath("known_names.csv").read_text("utf-8")
-    for row in csv.DictReader(text.splitlines()):
+    for row in _rows():
         for lemma in row[language].split("; "):
             lemmas.setdefault(_plain(lemma), []).append((_LISTS[row["list"]], int(row["index"]), lemma))
     return lemmas

@@ -140,7 +140,7 @@ def _index(root: Path, entries: dict[str, Entry]) -> Index:
     for name, entry in entries.items():
         path = root / name
         if "refused" in entry:
-            refused.append(Refused(path, entry["refused"]))
+            refused.append(Refused(path, entry["refused"], entry.get("sha256", "")))
         else:
             photos.append(Photo(path, path.parent.name, entry["sha256"], entry["width"], entry["height"]))
     return Index(tuple(photos), tuple(refused))

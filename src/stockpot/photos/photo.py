@@ -24,6 +24,7 @@ class Refused:
 
     path: Path
     reason: str
+    sha256: str = ""  # of the file's bytes, where they could be read
 
 
 def describe_refused(refused: Iterable[Refused], names: int = 10) -> list[str]:

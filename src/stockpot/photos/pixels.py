@@ -13,6 +13,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP")  # MPO comes wit
 NEEDS_HEIC = "is a HEIC photo: pip install 'stockpot[heic]'"
 MAX_PIXELS = 120_000_000  # more than the largest phone cameras; a decompression bomb has more
 
+NO_PICTURE = ("is empty", "is not an image", "is damaged")  # how reasons begin that no remedy follows
+
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 
 

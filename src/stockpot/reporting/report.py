@@ -1,8 +1,6 @@
 """The report: one self-contained page that asks nothing of the network."""
 
-import base64
 import datetime
-import io
 import json
 import math
 import re
@@ -34,6 +32,8 @@ from stockpot.photos.samples import ATTRIBUTION, is_sample
 from stockpot.photos.splits import Split, look_at_split
 from stockpot.progress import Progress, in_words, silent
 from stockpot.reporting import charts
+from stockpot.reporting.origins import describe_photos
+from stockpot.reporting.pictures import jpeg_url, png_url
 from stockpot.reporting.readings import (
     Say,
     kind,
@@ -154,11 +154,12 @@ def _render(
         ),
         "run": run,
         "split": split,
+        "about": describe_photos(opened, split, say),
         "counts": _counts(split, len(selection.mistakes)),
         "sheet": _contact_sheet(split, model),
         "charts": _charts(run, comparison, say),
         "confused": read_confusion(run, say),
-        "legend": _png(legend(scale)),
+        "legend": png_url(legend(scale)),
         "example": f"{name}/{first.photo.relative_to(opened.folder).as_posix()}",
         "correct": [_card(explanation, scale) for explanation in selection.correct],
         "mistakes": [_card(explanation, scale) for explanation in shown],
@@ -203,9 +204,9 @@ def _contact_sheet(split: Split, model: ModelFile) -> list[dict[str, str]]:
         cells.append(
             {
                 "label": photo.label,
-                "original": _jpeg(thumbnail(photo.path, THUMBNAIL)),
-                "large": _data_url(large, "JPEG", quality=95, subsampling=0),
-                "small": _png(Image.fromarray(read_prepared(photo.path, small))),
+                "original": jpeg_url(thumbnail(photo.path, THUMBNAIL)),
+                "large": jpeg_url(large, quality=95, subsampling=0),
+                "small": png_url(Image.fromarray(read_prepared(photo.path, small))),
             }
         )
     return cells
@@ -295,13 +296,13 @@ def _card(explanation: Explanation, scale: float) -> dict[str, str]:
     probabilities = dict(zip(explanation.class_names, explanation.probabilities, strict=True))
     return {
         "name": short_name(explanation.photo),
-        "photo": _jpeg(thumbnail(explanation.photo, THUMBNAIL)),
+        "photo": jpeg_url(thumbnail(explanation.photo, THUMBNAIL)),
         "predicted": explanation.predicted,
         "probability": percent(explanation.probability),
-        "predicted_map": _jpeg(explanation.overlay(None, scale, THUMBNAIL)),
+        "predicted_map": jpeg_url(explanation.overlay(None, scale, THUMBNAIL)),
         "truth": explanation.truth,
         "truth_probability": percent(float(probabilities[explanation.truth])),
-        "truth_map": _jpeg(explanation.overlay(explanation.truth, scale, THUMBNAIL)),
+        "truth_map": jpeg_url(explanation.overlay(explanation.truth, scale, THUMBNAIL)),
     }
 
 
@@ -311,22 +312,6 @@ def _flat(value: dict[str, Any]) -> list[tuple[str, Any]]:
     for name, content in value.items():
         rows += _flat(content) if isinstance(content, dict) else [(name, content)]
     return rows
-
-
-def _jpeg(image: Image.Image) -> str:
-    return _data_url(image, "JPEG", quality=82)
-
-
-def _png(image: Image.Image) -> str:
-    return _data_url(image, "PNG")
-
-
-def _data_url(image: Image.Image, format_: str, **options: int) -> str:
-    """Return a picture as text; a new image carries no EXIF."""
-    stream = io.BytesIO()
-    clean = Image.frombytes(image.mode, image.size, image.tobytes())
-    clean.save(stream, format_, **options)
-    return f"data:image/{format_.lower()};base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def _origin(run: Run) -> str:
