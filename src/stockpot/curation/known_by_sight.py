@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockpot import project as disk
-from stockpot.backbones.weights import find_weights
 from stockpot.collection.known_names import find_known, imagenet_names
 from stockpot.errors import ProjectError
 from stockpot.progress import Progress, silent
@@ -103,6 +102,8 @@ def read_sights(project: disk.Project) -> tuple[Sight, ...]:
 
 def _layer(progress: Progress) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return weight `(1000, C)` and bias `(1000,)` of the layer that is cut off a backbone."""
+    from stockpot.backbones.weights import find_weights
+
     tensors = find_weights(BACKBONE, "imagenet", progress).tensors
     (name,) = (name for name in _LAYERS if f"{name}.weight" in tensors)
     return tensors[f"{name}.weight"], tensors[f"{name}.bias"]

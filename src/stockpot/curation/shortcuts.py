@@ -44,7 +44,7 @@ class Shortcut:
     chance: float  # 1 / K, what a model reaches that sees nothing
     n: int  # photos, one of every group of near duplicates
     p: float  # one-sided, of a permutation test
-    by: str  # the property whose class means are farthest apart (F statistic)
+    by: str  # the property whose class means are farthest apart, by the variance within a class
 
     @property
     def found(self) -> bool:
@@ -82,8 +82,6 @@ def find_shortcut(looks: Sequence[Looks], labels: Sequence[str], groups: Sequenc
         labels: their classes.
         groups: of near duplicates, of which only one photo is looked at.
     """
-    from sklearn.feature_selection import f_classif
-
     firsts = sorted({group: i for i, group in reversed(list(enumerate(groups)))}.values())
     counts = {label: sum(labels[i] == label for i in firsts) for label in set(labels)}
     names = sorted(label for label, count in counts.items() if count >= FEWEST)
@@ -97,7 +95,7 @@ def find_shortcut(looks: Sequence[Looks], labels: Sequence[str], groups: Sequenc
     chance = np.random.default_rng(0)
     shuffled = _balanced(np.stack([chance.permutation(answers) for _ in range(SHUFFLES)]), truth)
     p = (1 + np.sum(shuffled >= accuracy)) / (1 + SHUFFLES)
-    by = PROPERTIES[int(np.argmax(np.nan_to_num(f_classif(x, truth)[0])))]
+    by = PROPERTIES[int(np.argmax(_apart(x, truth)))]
     return Shortcut(float(accuracy), 1 / len(names), len(used), float(p), by)
 
 
@@ -113,6 +111,14 @@ def _answers(x: NDArray[np.float64], truth: NDArray[np.int64]) -> NDArray[np.int
         )
         answers[held] = forest.fit(x[learned], truth[learned]).predict(x[held])
     return answers
+
+
+def _apart(x: NDArray[np.float64], truth: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return for every column how far the classes' means are apart, by the variance within a class."""
+    members = [x[truth == k] for k in np.unique(truth)]
+    between = np.stack([rows.mean(axis=0) for rows in members]).var(axis=0)
+    within = np.stack([rows.var(axis=0) for rows in members]).mean(axis=0)
+    return np.asarray(between / np.maximum(within, 1e-12))
 
 
 def _balanced(answers: NDArray[np.int64], truth: NDArray[np.int64]) -> NDArray[np.float64]:
