@@ -58,8 +58,8 @@ def aside(name):
 def test_any_step_can_be_undone(filed):
     """In any order; a file that someone put back by hand stays where it is."""
     before = contents(filed.folder)
-    first = Journal(filed).move([aside("a/0.jpg"), aside("b/1.jpg")])
-    second = Journal(filed).move([aside("a/1.jpg")])
+    first, _ = Journal(filed).move([aside("a/0.jpg"), aside("b/1.jpg")])
+    second, _ = Journal(filed).move([aside("a/1.jpg")])
     assert names_aside(filed) == {"a/0.jpg", "b/1.jpg", "a/1.jpg"}
     (filed.folder / "set-aside/b/1.jpg").rename(filed.photos / "b/1.jpg")
     assert names_aside(filed) == {"a/0.jpg", "a/1.jpg"}
@@ -79,7 +79,7 @@ def names_aside(project):
 
 def test_undo_touches_nothing_else(filed):
     """Another file under the name that was set aside stays; an occupied place gets a neighbour."""
-    step = Journal(filed).move([aside("a/0.jpg"), aside("a/1.jpg"), aside("b/0.jpg")])
+    step, _ = Journal(filed).move([aside("a/0.jpg"), aside("a/1.jpg"), aside("b/0.jpg")])
     (filed.folder / "set-aside/a/0.jpg").write_text("somebody's")
     (filed.photos / "a/1.jpg").write_text("newer")
     assert Journal(filed).undo(step) == 2
@@ -92,8 +92,8 @@ def test_a_file_that_moved_twice_comes_back_in_order(filed):
     """The later step has to be undone first; a class that was made for it is gone again."""
     before = contents(filed.folder)
     sha256 = fingerprint(b"a0")
-    first = Journal(filed).move([Move(sha256, sha256, "photos/a/0.jpg", "photos/new/0.jpg")])
-    second = Journal(filed).move([Move(sha256, sha256, "photos/new/0.jpg", "set-aside/new/0.jpg")])
+    first, _ = Journal(filed).move([Move(sha256, sha256, "photos/a/0.jpg", "photos/new/0.jpg")])
+    second, _ = Journal(filed).move([Move(sha256, sha256, "photos/new/0.jpg", "set-aside/new/0.jpg")])
     with pytest.raises(
         WrongUse, match=f"Step {second} moved files of step {first} again: undo {second} first"
     ):
@@ -112,7 +112,7 @@ def test_a_file_that_cannot_be_moved_holds_up_no_other(filed, monkeypatch):
             raise OSError(18, "Invalid cross-device link")
         return rename(self, target)
 
-    step = Journal(filed).move([aside("b/0.jpg"), aside("b/1.jpg")])
+    step, _ = Journal(filed).move([aside("b/0.jpg"), aside("b/1.jpg")])
     monkeypatch.setattr(Path, "rename", refusing)
     with pytest.raises(FolderError, match="1 files could not be moved, 1 were"):
         Journal(filed).undo(step)  # the other is there
@@ -132,11 +132,59 @@ def test_a_file_that_cannot_be_moved_holds_up_no_other(filed, monkeypatch):
 def test_what_was_taken_back_is_not_set_aside_any_more(filed):
     """A copy that lies in set-aside/ still does not count once the photo itself was taken back."""
     (filed.photos / "a/copy.jpg").write_text("a0")
-    first = Journal(filed).move([aside("a/0.jpg")])
+    first, _ = Journal(filed).move([aside("a/0.jpg")])
     sha256 = fingerprint(b"a0")
     Journal(filed).move([Move(sha256, sha256, "photos/a/copy.jpg", "set-aside/a/copy.jpg")])
     Journal(filed).undo(first)
     assert not Journal(filed).verdicts and names_aside(filed) == {"a/copy.jpg"}
+
+
+def test_what_changed_while_it_was_looked_at_is_not_moved(filed):
+    """Other bytes, gone, or its place is taken: passed over, not counted, and no part of the step."""
+    moves = [aside("a/0.jpg"), aside("a/1.jpg"), aside("a/2.jpg"), aside("b/0.jpg")]
+    (filed.photos / "a/0.jpg").write_text("edited")
+    (filed.photos / "a/1.jpg").unlink()
+    (filed.folder / "set-aside/a").mkdir(parents=True)
+    (filed.folder / "set-aside/a/2.jpg").write_text("another")
+    before = contents(filed.folder)
+    step, moved = Journal(filed).move(moves)
+    assert moved == 1 and names_aside(filed) == {"b/0.jpg"}
+    assert Journal(filed).undo(step) == 1
+    assert contents(filed.folder) == before
+
+
+def test_a_file_that_came_back_under_another_name_goes_on_coming_back(filed):
+    """Moved, set aside, its place taken meanwhile: undoing both leads it home."""
+    sha256 = fingerprint(b"a0")
+    first, _ = Journal(filed).move([Move(sha256, sha256, "photos/a/0.jpg", "photos/b/9.jpg")])
+    second, _ = Journal(filed).move([Move(sha256, sha256, "photos/b/9.jpg", "set-aside/b/9.jpg")])
+    (filed.photos / "b/9.jpg").write_text("another")
+    assert [Journal(filed).undo(second), Journal(filed).undo(first)] == [1, 1]
+    assert (filed.photos / "a/0.jpg").read_text() == "a0" and (
+        filed.photos / "b/9.jpg"
+    ).read_text() == "another"
+
+
+def test_undo_that_was_killed_is_not_done_twice(filed):
+    """Asked for again it is finished, and the step before it stays."""
+    first, _ = Journal(filed).move([aside("a/0.jpg")])
+    Journal(filed).move([aside("a/1.jpg")])
+    Journal(filed).undo()
+    whole = filed.journal.read_text().splitlines(keepends=True)
+    (filed.photos / "a/1.jpg").rename(filed.folder / "set-aside/a/1.jpg")
+    filed.journal.write_text("".join(whole[:-1]))  # killed before it was moved
+    assert undo(filed.folder) == 1
+    assert list(Journal(filed).standing) == [first] and (filed.photos / "a/1.jpg").exists()
+
+
+def test_two_files_under_one_name_are_not_one(filed):
+    """What was deleted from set-aside/ by hand is no verdict any more, whatever lies there now."""
+    Journal(filed).move([aside("a/0.jpg")])
+    (filed.folder / "set-aside/a/0.jpg").unlink()
+    (filed.photos / "a/0.jpg").write_text("newer")
+    newer = fingerprint(b"newer")
+    Journal(filed).move([Move(newer, newer, "photos/a/0.jpg", "set-aside/a/0.jpg", ("x",), ("off topic",))])
+    assert [row["sha256"] for row in Journal(filed).set_aside] == [newer] == list(Journal(filed).verdicts)
 
 
 @pytest.mark.parametrize(("lines", "moved"), [(1, 0), (2, 0), (2, 1), (2, 2)])
@@ -420,6 +468,7 @@ def test_the_page_gives_the_command(dirty, tmp_path, tab, monkeypatch):
     copy = tmp_path / "our food"
     shutil.copytree(project, copy)
     before = contents(copy)
+    monkeypatch.chdir(tmp_path)
     page = write_curation_page(copy, found)
     assert not re.search(r"src=.http|href=.http", page.read_text("utf-8"))
     tab.goto(page.resolve().as_uri())
@@ -437,7 +486,6 @@ def test_the_page_gives_the_command(dirty, tmp_path, tab, monkeypatch):
     tab.locator(f"[data-move='{wrong.identifier}={wrong.suggested}']").check()  # instead
     tab.locator(f"[data-aside='{other.identifier}']").check()
     words = shlex.split(tab.locator("#command").inner_text())
-    monkeypatch.chdir(tmp_path)  # where the project lies
     assert tab.requested == [page.resolve().as_uri()] and tab.problems == []
     assert words[:3] == ["stockpot", "curate", "our food"]
     told = json.loads(CliRunner().invoke(app, [*words[1:], "--json"]).stdout)
@@ -502,6 +550,42 @@ def test_a_photo_does_not_leave_the_photos(tmp_path, label):
     (photo,) = curate(tmp_path / "p").photos
     with pytest.raises(WrongUse, match="cannot name a class"):
         curate(tmp_path / "p", move={identify(photo.path, photo.sha256): label})
+
+
+def test_copies_of_a_question_stay_a_question(tmp_path):
+    """Set aside by hand in one class, brought twice into another: `auto` takes the second, never both."""
+    for i in range(3):
+        noise = np.random.default_rng(i).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        for label in "ab":
+            (tmp_path / "in" / label).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(noise + ord(label)).save(tmp_path / "in" / label / f"{i}.png")
+    project = tmp_path / "p"
+    bring_in(project, tmp_path / "in")
+    one = next(photo for photo in curate(project).photos if photo.path.parent.name == "a")
+    curate(project, set_aside=[identify(one.path, one.sha256)])
+    for name in ("p1.png", "p2.png"):
+        shutil.copy(project / "set-aside/a" / one.path.name, project / "photos/b" / name)
+    assert [curate(project, auto=True).moved for _ in range(2)] == [1, 0]
+    assert (project / "photos/b/p1.png").exists()
+
+
+def test_of_copies_one_may_move(tmp_path):
+    """The first goes to another class, `auto` takes the others: the photo is there once."""
+    for label in "ab":
+        noise = np.random.default_rng(ord(label)).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        (tmp_path / "in" / label).mkdir(parents=True)
+        Image.fromarray(noise).save(tmp_path / "in" / label / "1.png")
+    for name in ("2.png", "3.png"):
+        shutil.copy(tmp_path / "in/a/1.png", tmp_path / "in/a" / name)
+    bring_in(tmp_path / "p", tmp_path / "in")
+    first = next(
+        identify(photo.path, photo.sha256)
+        for photo in curate(tmp_path / "p").photos
+        if (photo.label, photo.path.name) == ("a", "1.png")
+    )
+    assert curate(tmp_path / "p", auto=True, move={first: "b"}).moved == 3
+    undo(tmp_path / "p")
+    assert curate(tmp_path / "p", auto=True, set_aside=[first]).moved == 2  # one copy stays
 
 
 def test_wrong_use_on_the_command_line(dirty):

@@ -17,7 +17,7 @@ from stockpot import project as disk
 from stockpot.backbones.backbone import load_backbone
 from stockpot.backbones.graph import ensure_graph
 from stockpot.curation import checks
-from stockpot.curation.findings import Finding, identify
+from stockpot.curation.findings import COPIES, Finding, identify
 from stockpot.curation.journal import Journal, Move, free_place
 from stockpot.curation.known_by_sight import BACKBONE, Sight, keep_sights, known_by_sight
 from stockpot.curation.shortcuts import Looks, Shortcut, find_shortcut, look_at
@@ -86,9 +86,9 @@ def curate(
         found = _look(opened, journal, index, progress)
         moves = _moves(opened, found, auto, set_aside, move or {})
         if moves:
-            step = journal.move(moves)
+            step, moved = journal.move(moves)
             after = _look(opened, journal, index_project(opened, progress), progress)
-            found = replace(after, moved=len(moves), step=step)
+            found = replace(after, moved=moved, step=step)
         keep_sights(opened, found.sights)
         return found
 
@@ -104,7 +104,11 @@ def undo(project: Path | str, step: int | Literal["all"] | None = None) -> int:
     opened = disk.open_project(project)
     with opened.writing():
         journal = Journal(opened)
-        journal.finish()
+        finished = journal.finish()
+        if finished is not None and step in (None, finished):
+            return sum(
+                row.get("undoes") == finished for row in journal.rows
+            )  # it was asked for before a kill
         steps = sorted(journal.standing, reverse=True) if step == "all" else [step]
         return sum(journal.undo(one) for one in steps)
 
@@ -210,10 +214,9 @@ def _moves(
     for finding in found.findings:
         why.setdefault(finding.identifier, []).append(finding)
     by_rule = {one.identifier for one in found.findings if auto and one.certain} - goes.keys()
-    stays = _staying(found, goes.keys() | by_rule)
-    second = {one.identifier for one in found.findings if one.rule == "duplicate" and one.sha256 not in stays}
-    by_rule -= {name for name in second if len(why[name]) == 1}  # the first copy goes: then this one stays
-    stays = _staying(found, goes.keys() | by_rule)
+    aside = {name for name, label in goes.items() if not label}
+    by_rule -= _spared(found, by_rule, aside, why)
+    stays = _staying(found, aside | by_rule)
     sources = _sources(opened)
     taken: set[str] = set()
     moves = []
@@ -229,10 +232,25 @@ def _moves(
                     target=target.relative_to(opened.folder).as_posix(),
                     reasons=tuple(one.reason for one in why.get(name, ())),
                     rules=tuple(one.rule for one in why.get(name, ())) or ("duplicate",) * (sha256 in stays),
+                    suggested=next((one.suggested for one in why.get(name, ()) if one.suggested), ""),
                     by="rule" if name in by_rule else "hand",
                 )
             )
     return moves
+
+
+def _spared(
+    found: Curation, by_rule: Set[str], aside: Set[str], why: Mapping[str, Sequence[Finding]]
+) -> set[str]:
+    """Return a second copy of each photo whose first is set aside for no other reason than being there twice."""
+    stays = _staying(found, aside | by_rule)
+    judged = {one.sha256 for name in aside for one in why.get(name, ()) if one.rule not in COPIES}
+    spared = {}
+    for one in found.findings:
+        only_copy = one.rule == "duplicate" and len(why[one.identifier]) == 1 and one.identifier in by_rule
+        if only_copy and one.sha256 not in stays | judged:
+            spared[one.sha256] = one.identifier
+    return set(spared.values())
 
 
 def _staying(found: Curation, leaving: Set[str]) -> set[str]:

@@ -28,6 +28,7 @@ class Move:
     target: str  # where it goes, below the project
     reasons: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
+    suggested: str = ""  # class that a model saw in it
     by: str = "hand"  # rule, or hand
 
 
@@ -41,7 +42,7 @@ class Journal:
     @property
     def standing(self) -> dict[int, list[dict[str, Any]]]:
         """Moves by step, oldest first, without those that were undone."""
-        undone = {(row["undoes"], row["source"]) for row in self._moves if "undoes" in row}
+        undone = {(row["undoes"], row["of"]) for row in self._moves if "undoes" in row}
         steps: dict[int, list[dict[str, Any]]] = {}
         for row in self._moves:
             if "undoes" not in row and (row["step"], row["target"]) not in undone:
@@ -51,8 +52,8 @@ class Journal:
     @property
     def set_aside(self) -> list[dict[str, Any]]:
         """Moves of files that lie in `set-aside/` now."""
-        rows = (row for moves in self.standing.values() for row in moves)
-        return [row for row in rows if self._is_aside(row) and self._place(row["target"]).exists()]
+        rows = {row["target"]: row for moves in self.standing.values() for row in moves}
+        return [row for name, row in rows.items() if self._is_aside(row) and self._place(name).exists()]
 
     @property
     def verdicts(self) -> dict[str, dict[str, Any]]:
@@ -60,13 +61,14 @@ class Journal:
 
         One that was taken back since is not held against it any more, even if a copy of it still lies there.
         """
-        found: dict[str, dict[str, Any]] = {}
-        for row in self._moves:
-            if "undoes" in row:
-                found.pop(row["sha256"], None)
-            elif self._is_aside(row) and (not row["rules"] or set(row["rules"]) - COPIES):
+        taken_back = {row["sha256"]: row["step"] for row in self._moves if "undoes" in row}
+        found = {}
+        for row in self.set_aside:
+            second_copy = row["by"] == "rule" and "duplicate" in row["rules"]  # the first is what is judged
+            says = not row["rules"] or bool(set(row["rules"]) - COPIES)
+            if says and not second_copy and row["step"] > taken_back.get(row["sha256"], 0):
                 found[row["sha256"]] = row
-        return {sha256: row for sha256, row in found.items() if self._place(row["target"]).exists()}
+        return found
 
     @property
     def _moves(self) -> list[dict[str, Any]]:
@@ -74,14 +76,14 @@ class Journal:
         failed = {(row["step"], name) for row in self.rows for name in row.get("failed", ())}
         return [row for row in self.rows if "target" in row and (row["step"], row["source"]) not in failed]
 
-    def move(self, moves: Iterable[Move]) -> int:
-        """Carry out a step; return its number.
+    def move(self, moves: Iterable[Move]) -> tuple[int, int]:
+        """Carry out a step; return its number, and how many files were moved.
 
         Raises:
             FolderError: some files could not be moved; all others were, and the step can be undone.
         """
         self.finish()
-        return self._step([asdict(move) for move in moves])[0]
+        return self._step([asdict(move) for move in moves])
 
     def undo(self, step: int | None = None) -> int:
         """Put back what a step moved, the last one by default; return how many files came back.
@@ -108,17 +110,34 @@ class Journal:
         back = []
         for row in reversed(standing[number]):
             there = free_place(self._place(row["source"]), taken).relative_to(self.project.folder)
-            back.append(row | {"source": row["target"], "target": there.as_posix(), "undoes": number})
+            own = {
+                "source": self._now(row),
+                "target": there.as_posix(),
+                "undoes": number,
+                "of": row["target"],
+            }
+            back.append(row | own)
         return self._step(back)[1]
 
-    def finish(self) -> None:
-        """Carry out what a kill left undone of the last step.
+    def finish(self) -> int | None:
+        """Carry out what a kill left undone of the last step; return the step that it undoes, if it does.
 
         Raises:
             FolderError: some files could not be moved.
         """
-        if self.rows and "done" not in self.rows[-1]:
-            self._carry_out(self.rows[-1]["step"])
+        if not self.rows or "done" in self.rows[-1]:
+            return None
+        last = self.rows[-1]
+        self._carry_out(last["step"])
+        return last.get("undoes")
+
+    def _now(self, row: dict[str, Any]) -> str:
+        """Return where the file of a move is by now, if it was moved on and came back under another name."""
+        name: str = row["target"]
+        for later in self._moves:
+            if later["step"] > row["step"] and (later["sha256"], later["source"]) == (row["sha256"], name):
+                name = later["target"]
+        return name
 
     def _step(self, rows: list[dict[str, Any]]) -> tuple[int, int]:
         """Write down and carry out a step; return its number and how many files were moved."""
@@ -129,25 +148,28 @@ class Journal:
 
     def _carry_out(self, step: int) -> int:
         """Move the files of a step that are still where they were; return how many were moved."""
-        moved, failed = 0, {}
+        moved, failed, passed_over = 0, {}, []
         for row in self.rows:
             if row["step"] != step or "target" not in row:
                 continue
             source, target = self._place(row["source"]), self._place(row["target"])
             try:
-                if target.exists() or fingerprint(source.read_bytes()) != row["sha256"]:
-                    continue  # somebody was quicker: whatever lies there now is not what was meant
+                if _is(target, row["sha256"]):
+                    continue  # moved already
+                if target.exists() or not _is(source, row["sha256"]):
+                    if "undoes" not in row:  # somebody was quicker: this is not what was meant
+                        passed_over.append(row["source"])
+                    continue
                 target.parent.mkdir(parents=True, exist_ok=True)
                 source.rename(target)
-            except FileNotFoundError:
-                continue  # moved already, or taken away by hand
             except OSError as error:
                 failed[row["source"]] = error.strerror
                 continue
             moved += 1
             with suppress(OSError):  # a class without photos is none
                 source.parent.rmdir()
-        self._write([{"step": step, "done": True} | ({"failed": list(failed)} if failed else {})])
+        left = [*failed, *passed_over]
+        self._write([{"step": step, "done": True} | ({"failed": left} if left else {})])
         if failed:
             name, reason = next(iter(failed.items()))
             raise FolderError(
@@ -165,6 +187,11 @@ class Journal:
     def _write(self, rows: list[dict[str, Any]]) -> None:
         disk.append_lines(self.project.journal, rows)
         self.rows += rows
+
+
+def _is(path: Path, sha256: str) -> bool:
+    """Tell whether a file is there and has these bytes."""
+    return path.is_file() and fingerprint(path.read_bytes()) == sha256
 
 
 def free_place(wanted: Path, taken: set[str]) -> Path:

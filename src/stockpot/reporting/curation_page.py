@@ -1,6 +1,7 @@
 """The page for looking through all photos: findings first, boxes to tick, and the command that carries it out."""
 
 import os
+import shlex
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
@@ -29,7 +30,7 @@ def write_curation_page(project: Path | str, curation: Curation, progress: Progr
     """Write `curation.html`: all photos by class, those with findings first; return its path.
 
     Args:
-        project: a project folder; the page's commands are for the folder that it lies in.
+        project: a project folder; the page's commands name it as it is reached from the present folder.
         curation: what was found in it.
         progress: told how many photos are on the page.
 
@@ -58,7 +59,8 @@ def write_curation_page(project: Path | str, curation: Curation, progress: Progr
         say=say,
         style=Markup((room / "report.css").read_text("utf-8")),
         project=name,
-        folder=name,
+        folder=_from_here(opened.folder),
+        quoted=shlex.quote(_from_here(opened.folder)),
         photos=len(curation.photos),
         flagged=sum(bool(findings[photo.path]) for photo in curation.photos),
         refused=[one for one in curation.findings if one.rule == "unreadable"],
@@ -70,6 +72,14 @@ def write_curation_page(project: Path | str, curation: Curation, progress: Progr
     with opened.writing():
         disk.write_bytes(opened.curation_page, page.encode("utf-8", "backslashreplace"))
     return opened.curation_page
+
+
+def _from_here(folder: Path) -> str:
+    """Return the way to a folder from the present one."""
+    try:
+        return Path(os.path.relpath(folder)).as_posix()
+    except ValueError:  # on another drive
+        return folder.as_posix()
 
 
 def _place(found: list[Finding]) -> tuple[bool, float]:

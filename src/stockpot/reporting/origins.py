@@ -39,12 +39,12 @@ def _origin(row: dict[str, Any], say: Say) -> str:
 def _curated(project: disk.Project, journal: Journal, used: set[str], say: Say) -> list[str]:
     """Say what was set aside, by which rules, and what that did to the validation photos."""
     aside = journal.set_aside
-    moved = [row for moves in journal.standing.values() for row in moves if row not in aside]
+    last = {row["sha256"]: row for moves in journal.standing.values() for row in moves}
     sides = (disk.read_json(project.split_file) or {}).get("sides", {})
     held = {sha256 for sha256, side in sides.items() if side == "validation"}
-    gone = [row for row in aside if row["sha256"] in held - used]
-    judged = sum(bool(BY_PREDICTION & set(row["rules"])) for row in gone)
-    agreed = [row for row in moved if row["sha256"] in held & used and BY_PREDICTION & set(row["rules"])]
+    gone = {row["sha256"]: row for row in aside if row["sha256"] in held - used}
+    judged = sum(bool(BY_PREDICTION & set(row["rules"])) for row in gone.values())
+    agreed = [sha256 for sha256 in held & used & last.keys() if _agrees(project, last[sha256])]
     sentences = []
     if aside:
         rules = Counter(rule for row in aside for rule in row["rules"] or ("by hand",))
@@ -57,6 +57,14 @@ def _curated(project: disk.Project, journal: Journal, used: set[str], say: Say) 
     if judged or agreed:
         sentences.append(say("photos.flattered"))
     return sentences
+
+
+def _agrees(project: disk.Project, row: dict[str, Any]) -> bool:
+    """Tell whether a file was moved to the class that a model saw in it."""
+    return (
+        bool(row["suggested"])
+        and (project.folder / row["target"]).parent == project.photos / row["suggested"]
+    )
 
 
 def _known(project: disk.Project, split: Split, say: Say) -> list[str]:
