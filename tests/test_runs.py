@@ -1,9 +1,10 @@
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from stockpot.errors import ModelError
-from stockpot.learning.runs import find_model, read_run, read_runs
+from stockpot.learning.runs import best_run, find_model, read_run, read_runs
 from stockpot.project import open_project
 from stockpot.studies import study
 
@@ -57,3 +58,13 @@ def test_the_best_run_is_one_of_the_present_photos(solar, tmp_path, caplog):
     next((copy / "photos" / "monocrystalline defective").iterdir()).unlink()
     assert find_model(copy).parent.name == "probe"
     assert "probe is stale" in caplog.text
+
+
+def test_the_best_run_has_the_highest_accuracy(solar):
+    """Whatever its loss; of equals the lower loss decides."""
+    evaluation = solar.run.evaluation
+    runs = [
+        replace(solar.run, name=name, evaluation=replace(evaluation, accuracy=accuracy, loss=loss))
+        for name, accuracy, loss in (("a", 0.7, 0.3), ("b", 0.8, 0.9), ("c", 0.8, 0.6))
+    ]
+    assert best_run(runs).name == "c"

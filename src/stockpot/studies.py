@@ -12,7 +12,7 @@ from stockpot.collection.known_names import check_known
 from stockpot.errors import RecipeError, WeightsError, WrongUse
 from stockpot.learning.comparison import Comparison, compare
 from stockpot.learning.recipes import Recipe
-from stockpot.learning.runs import Run, find_run
+from stockpot.learning.runs import Run, best_run, find_run
 from stockpot.photos.intake import bring_in
 from stockpot.photos.samples import bring_in_samples
 from stockpot.photos.splits import Split, split
@@ -38,8 +38,8 @@ class Study:
 
     @property
     def run(self) -> Run:
-        """The run with the lowest validation loss."""
-        return min(self.runs, key=lambda run: run.evaluation.loss)
+        """The run with the highest validation accuracy."""
+        return best_run(self.runs)
 
     @property
     def interrupted(self) -> bool:

@@ -24,7 +24,7 @@ def load_model(
     """Return a model, ready to run.
 
     Args:
-        place: a run, its folder, a model file, or a project (its run with the lowest validation loss); what is
+        place: a run, its folder, a model file, or a project (its run with the highest validation accuracy); what is
             loaded already stays as it is.
         progress: told if the backbone has to be exported first.
         device: `"auto"`, `"cpu"`, `"cuda"` or `"mps"`.

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -206,11 +207,19 @@ def short_hash(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
 
 
+def best_run(runs: Sequence[Run]) -> Run:
+    """Return the run with the highest validation accuracy; of equals, that with the lowest loss.
+
+    Losses of runs that smooth labels and of others cannot be compared so well.
+    """
+    return max(runs, key=lambda run: (run.evaluation.accuracy, -run.evaluation.loss))
+
+
 def find_model(place: Path) -> Path:
     """Return the model file that a run folder, a model file or a project means.
 
-    Of a project's runs it is the one with the lowest validation loss among those of its present photos; where
-    all are older than the photos, of all, with a warning.
+    Of a project's runs it is the best one among those of its present photos; where all are older than the photos,
+    of all, with a warning.
 
     Raises:
         ModelError: there is none; says what to do.
@@ -234,7 +243,7 @@ def _best(place: Path, runs: list[Run]) -> Run:
     except PhotoError:
         present = ""
     current = [run for run in runs if run.split_fingerprint == present]
-    best = min(current or runs, key=lambda run: run.evaluation.loss)
+    best = best_run(current or runs)
     if not current:
         log.warning("run %s is stale: the photos have changed since; stockpot study %s", best.name, place)
     return best

@@ -23,7 +23,7 @@ from stockpot.explanation.selection import Selection, explain_run
 from stockpot.learning.comparison import Comparison, compare
 from stockpot.learning.recipes import USUAL, Recipe
 from stockpot.learning.resampling import DRAWS
-from stockpot.learning.runs import Run, read_runs
+from stockpot.learning.runs import Run, best_run, read_runs
 from stockpot.model.model_file import ModelFile, read_model
 from stockpot.model.overlay import legend
 from stockpot.photos.photo import Photo, describe_refused, short_name
@@ -74,7 +74,7 @@ def write_report(project: Path | str, run: str | None = None, progress: Progress
 
     Args:
         project: a project folder.
-        run: name of the run; by default the one with the lowest validation loss on the present split.
+        run: name of the run; by default the one with the highest accuracy on the present validation photos.
         progress: told if feature maps have to be computed again.
 
     Raises:
@@ -101,7 +101,7 @@ def _choose_run(opened: disk.Project, split: Split, name: str | None) -> Run:
         raise ProjectError(
             f"{opened.folder} {state}{f' {name!r}' if name else ''}: stockpot study {opened.folder}"
         )
-    return min(current, key=lambda run: run.evaluation.loss)
+    return best_run(current)
 
 
 def _render(
