@@ -518,6 +518,10 @@ def test_the_report_says_what_was_set_aside(dirty, tmp_path):
     assert any("are seen as ImageNet class" in sentence for sentence in about["known"])
     undo(copy, "all")
     assert describe_photos(open_project(copy), look_at_split(copy), texts("en"))["curated"] == []
+    agreed = [one for one in misfits if one.suggested and one.sha256 in held]
+    curate(copy, move={one.identifier: one.suggested for one in agreed})
+    about = describe_photos(open_project(copy), look_at_split(copy), texts("en"))
+    assert about["curated"][0].startswith(f"{len(agreed)} of the validation photos were moved to the class")
 
 
 def test_of_two_copies_one_stays(tmp_path):
