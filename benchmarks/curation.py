@@ -17,18 +17,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from fine_tuning import paired, right_on
 from scipy.stats import binomtest
 
 from stockpot.curation.curation import curate
 from stockpot.curation.findings import BY_PREDICTION, COPIES
 from stockpot.learning.comparison import exact_mcnemar
-from stockpot.learning.models import load_model
 from stockpot.learning.recipes import Recipe
-from stockpot.learning.runs import Run
 from stockpot.learning.training import train
-from stockpot.photos.index import index_folder
 from stockpot.photos.intake import bring_in
 
 MEANT = {  # rules, and the documented problems that they are to find
@@ -105,9 +101,6 @@ def retrain(photos: Path, test: Path, folder: Path) -> Iterator[dict[str, Any]]:
     test_of = exact_mcnemar(
         "before", dict(zip(names, before, strict=True)), dict(zip(names, after, strict=True))
     )
-    difference = after.astype(float) - before
-    chance = np.random.default_rng(0)
-    means = [chance.choice(difference, len(difference)).mean() for _ in range(10_000)]
     yield {
         "set_aside": len(proposed),
         "moved": len(move),
@@ -115,19 +108,9 @@ def retrain(photos: Path, test: Path, folder: Path) -> Iterator[dict[str, Any]]:
         "n": len(before),
         "before": before.mean(),
         "after": after.mean(),
-        "gain": difference.mean(),
-        "interval": list(np.percentile(means, [2.5, 97.5])),
+        **paired(before.astype(float), after.astype(float)),
         "p": test_of.p,
     }
-
-
-def right_on(run: Run, folder: Path) -> NDArray[np.bool_]:
-    """Return for every photo of a tree of class folders whether a run classifies it correctly."""
-    predictor = load_model(run)
-    photos = index_folder(folder).photos
-    names = np.array(predictor.model.class_names)
-    logits = np.stack([np.asarray(answer) for _, answer in predictor.stream(photo.path for photo in photos)])
-    return names[logits.argmax(axis=1)] == np.array([photo.label for photo in photos])
 
 
 def main() -> None:
