@@ -8,6 +8,7 @@ cells.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,10 +130,19 @@ def _compute(
     cache: _Cache, photos: list[Photo], preprocessing: Preprocessing, engine: Engine, progress: Progress
 ) -> None:
     done = 0
-    for names, pixels in _batches(photos, preprocessing):
-        cache.append(names, engine.run(pixels)[1])
-        done += len(names)
-        progress("computing features", done, len(photos))
+    with ThreadPoolExecutor(
+        1
+    ) as writer:  # the disk need not wait for the network, nor the network for the disk
+        writing: Future[None] | None = None
+        for names, pixels in _batches(photos, preprocessing):
+            maps = engine.run(pixels)[1]
+            if writing:
+                writing.result()
+            writing = writer.submit(cache.append, names, maps)
+            done += len(names)
+            progress("computing features", done, len(photos))
+        if writing:
+            writing.result()
 
 
 def _batches(

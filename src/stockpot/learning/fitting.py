@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from stockpot.errors import RecipeError
 from stockpot.learning.augmentation import seed_of
 from stockpot.learning.checkpoint import Checkpoint
+from stockpot.learning.folding import folded
 from stockpot.learning.inputs import Inputs
 from stockpot.learning.precision import Precision, multiplying_in, precision_of
 from stockpot.learning.recipes import Recipe
@@ -57,36 +58,19 @@ def fit(
         RecipeError: the training diverged, or the checkpoint is damaged or of something else.
     """
     optimizer = _optimizer(module, recipe)
-    weights = _class_weights(training.labels, recipe)
-    precision = precision_of(recipe, module)
     history, kept = _take_up(module, optimizer, checkpoint)
     saved = -SAVED_SECONDS  # when: the first epoch is saved at once
     n = len(training.labels)
-    steps = math.ceil(n / recipe.batch_size)
-    for number in range(len(history) + 1, recipe.epochs + 1):
-        started = time.perf_counter()
-        module.train()
-        chance = torch.Generator().manual_seed(seed_of(recipe.seed, number))
-        loss = correct = 0.0
-        order = torch.randperm(n, generator=chance)
-        for step, rows in enumerate(torch.tensor_split(order, steps)):  # no batch is much smaller than others
-            if step and stop():
+    with folded(module.train(), training.take(torch.arange(1), 1)):
+        for number in range(len(history) + 1, recipe.epochs + 1):
+            started = time.perf_counter()
+            learned = _epoch(module, optimizer, training, recipe, number, stop, progress)
+            if learned is None:
                 break
-            lr = _falling(recipe.learning_rate, (number - 1) * steps + step, recipe.epochs * steps)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            torch.manual_seed(seed_of(recipe.seed, number, step))  # of dropout, where there is some
-            batch_loss, right = _learn(
-                module, training, rows, number, weights, recipe.label_smoothing, precision
-            )
-            optimizer.step()
-            loss += batch_loss
-            correct += right
-            progress("training", (number - 1) * steps + step + 1, recipe.epochs * steps)
-        else:
+            loss, right = learned
             figures = measure(module, validation)
-            seconds = time.perf_counter() - started
-            history.append(Epoch(number, loss / n, correct / n, *figures, lr, seconds))
+            seconds, lr = time.perf_counter() - started, optimizer.param_groups[0]["lr"]
+            history.append(Epoch(number, loss / n, right / n, *figures, lr, seconds))
             if not math.isfinite(history[-1].training_loss + history[-1].validation_loss):
                 raise _diverged(history[-1], checkpoint)
             if chosen_epoch(history, recipe) == number:
@@ -94,8 +78,8 @@ def fit(
             if checkpoint and time.perf_counter() - saved > SAVED_SECONDS:
                 _save(checkpoint, module, kept, optimizer, history)
                 saved = time.perf_counter()
-        if stop():
-            break
+            if stop():
+                break
     if not history:
         raise KeyboardInterrupt
     module.load_state_dict(kept, strict=False)
@@ -128,6 +112,38 @@ def measure(module: nn.Module, inputs: Inputs) -> tuple[float, float]:
     logits = torch.cat([module(inputs.take(rows, 0)) for rows in torch.split(every, EVALUATED)])
     right = (logits.argmax(dim=1) == inputs.labels).float().mean()
     return float(F.cross_entropy(logits, inputs.labels)), float(right)
+
+
+def _epoch(
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    training: Inputs,
+    recipe: Recipe,
+    number: int,
+    stop: Callable[[], bool],
+    progress: Progress,
+) -> tuple[float, int] | None:
+    """Learn from every photo once; return the sum of their losses, and how many were right, or None if stopped."""
+    module.train()
+    weights = _class_weights(training.labels, recipe)
+    precision = precision_of(recipe, module)
+    n = len(training.labels)
+    steps = math.ceil(n / recipe.batch_size)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed_of(recipe.seed, number)))
+    loss, right = 0.0, 0
+    for step, rows in enumerate(torch.tensor_split(order, steps)):  # no batch is much smaller than others
+        if step and stop():
+            return None
+        done = (number - 1) * steps + step
+        for group in optimizer.param_groups:
+            group["lr"] = _falling(recipe.learning_rate, done, recipe.epochs * steps)
+        torch.manual_seed(seed_of(recipe.seed, number, step))  # of dropout, where there is some
+        losses, correct = _learn(module, training, rows, number, weights, recipe.label_smoothing, precision)
+        optimizer.step()
+        loss += losses
+        right += correct
+        progress("training", done + 1, recipe.epochs * steps)
+    return loss, right
 
 
 def _learn(

@@ -1,0 +1,234 @@
+"""What users do today and what we do, side by side in one run: ways take turns, medians and ratios are printed.
+
+    python benchmarks/rivals/compare.py PHOTOS FOLDER [forward frozen step maps head tail]
+
+PHOTOS holds one folder of photos a class. FOLDER keeps our project and two environments, made at the first call
+(TensorFlow and Keras; fastai and pytorch-grad-cam beside our own packages). A line of JSON a figure; all of them
+are also in FOLDER/figures.json, where a task that is run again replaces its own.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from stockpot.backbones.downloads import cache_folder
+from stockpot.backbones.weights import find_weights
+from stockpot.photos.intake import bring_in
+from stockpot.photos.splits import Split, split
+
+HERE = Path(__file__).parent
+ROUNDS = 5
+EPOCHS = 20  # of the frozen phase
+KERAS = ("tensorflow-cpu==2.21.0", "pillow")
+FASTAI = ("fastai==2.8.12", "grad-cam==1.5.5")
+
+
+class Way:
+    """One way of working, in its own process."""
+
+    def __init__(self, python: Path, name: str, log: Path) -> None:
+        self.log = log
+        with log.open("w") as messages:
+            self.process = subprocess.Popen(
+                [python, HERE / f"{name}.py"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=messages,
+                text=True,
+            )
+
+    def __call__(self, task: str, **arguments: object) -> dict[str, Any]:
+        """Return the figures of a task."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps({"task": task, **arguments}) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{task} failed: see {self.log}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.communicate()
+
+
+def environment(folder: Path, packages: tuple[str, ...], ours_too: bool = False) -> Path:
+    """Return the interpreter of an environment with some packages, made now if it is not there."""
+    python = folder / "bin" / "python"
+    if not (folder / "ready").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        venv.create(folder, with_pip=True)
+        if ours_too:
+            here = next(path for path in sys.path if path.endswith("site-packages"))
+            there = next(folder.glob("lib/*/site-packages"))
+            (there / "ours.pth").write_text(f"{here}\n")
+        subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True, stdout=sys.stderr)
+        (folder / "ready").touch()
+    return python
+
+
+def in_turns(ways: dict[str, Callable[[], float]], rounds: int = ROUNDS) -> dict[str, dict[str, float]]:
+    """Return median, lowest and highest figure of ways that take turns."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            found[name].append(way())
+    return {
+        name: {"median": median(values), "low": min(values), "high": max(values), "n": len(values)}
+        for name, values in found.items()
+    }
+
+
+def peak(precision: torch.dtype, size: int = 2048) -> float:
+    """Return GFLOP/s of a product of two square matrices: the most that this machine computes."""
+    a, b = torch.randn(size, size).to(precision), torch.randn(size, size).to(precision)
+    started = time.perf_counter()
+    torch.mm(a, b)
+    return 2 * size**3 / (time.perf_counter() - started) / 1e9
+
+
+class Benchmark:
+    """The photos, the project and the ways that a run needs."""
+
+    def __init__(self, photos: Path, folder: Path) -> None:
+        self.photos, self.folder = photos.resolve(), folder.resolve()
+        self.project = self.folder / "project"
+        bring_in(self.project, self.photos)
+        self.split: Split = split(self.project)
+        find_weights("xception", "imagenet")  # into the cache, where Keras reads them too
+        self.weights = cache_folder() / "xception-imagenet.keras"
+        self.ways: dict[str, Way] = {}
+
+    def sides(self) -> dict[str, list[tuple[str, int]]]:
+        """Return files below the project and numbers of classes."""
+        names = self.split.class_names
+        return {
+            side: [
+                (str(photo.path.resolve().relative_to(self.project)), names.index(photo.label))
+                for photo in photos
+            ]
+            for side, photos in (("training", self.split.training), ("validation", self.split.validation))
+        }
+
+    def way(self, name: str) -> Way:
+        """Return a way, started and loaded at its first use."""
+        if name not in self.ways:
+            arguments: dict[str, Any] = {}
+            python = Path(sys.executable)
+            if name == "keras_way":
+                python = environment(self.folder / "keras", KERAS)
+                arguments = {"weights": str(self.weights), "classes": len(self.split.class_names)}
+            if name in ("fastai_way", "torch_way"):
+                python = environment(self.folder / "fastai", FASTAI, ours_too=True)
+            if name in ("keras_way", "fastai_way"):
+                arguments |= {"photos": str(self.project), "sides": self.sides()}
+            if name == "our_way":
+                arguments = {"folder": str(self.folder / "graphs")}
+            self.ways[name] = Way(python, name, self.folder / f"{name}.log")
+            self.ways[name]("load", **arguments)
+        return self.ways[name]
+
+    def close(self) -> None:
+        """End all processes."""
+        for way in self.ways.values():
+            way.close()
+
+    def forward(self) -> Iterator[dict[str, Any]]:
+        """Photos a second through Xception at 256 x 256, and the ceiling of the machine."""
+        count = 64
+        keras, torch_, ours = (self.way(name) for name in ("keras_way", "torch_way", "our_way"))
+        rates = in_turns(
+            {
+                "Keras": lambda: keras("forward", count=count)["rate"],
+                "torch": lambda: torch_("forward", count=count)["rate"],
+                "torch, channels_last": lambda: torch_("forward", count=count, channels_last=True)["rate"],
+                "ours": lambda: ours("forward", count=count)["rate"],
+                "GFLOP/s, float32": lambda: peak(torch.float32),
+            }
+        )
+        yield from ({"figure": "forward, photos/s", "way": way, **figures} for way, figures in rates.items())
+
+    def step(self) -> Iterator[dict[str, Any]]:
+        """Photos a second while all layers learn, and our last blocks."""
+        count = 32
+        keras, torch_, ours = (self.way(name) for name in ("keras_way", "torch_way", "our_way"))
+        rates = in_turns(
+            {
+                "Keras": lambda: keras("step", count=count)["rate"],
+                "torch": lambda: torch_("step", count=count)["rate"],
+                "torch, channels_last": lambda: torch_("step", count=count, channels_last=True)["rate"],
+                "ours": lambda: ours("step", count=count)["rate"],
+                "ours, from block12 on": lambda: ours("step", count=count, trainable="block12")["rate"],
+            },
+            rounds=3,
+        )
+        yield from (
+            {"figure": "fine-tuning, photos/s", "way": way, **figures} for way, figures in rates.items()
+        )
+
+    def frozen(self) -> Iterator[dict[str, Any]]:
+        """Seconds of a frozen phase of 20 epochs; where every epoch is alike, one is measured and multiplied."""
+        figure = f"frozen phase, {EPOCHS} epochs, seconds"
+        for way, name in (("Keras' guide", "keras_way"), ("fastai", "fastai_way")):
+            one = self.way(name)("frozen", epochs=1)
+            yield {"figure": figure, "way": way, "seconds": EPOCHS * one["seconds"], "one epoch": one["seconds"],
+                   "megabytes": one["megabytes"]}  # fmt: skip
+        cached = self.way("keras_way")("cached", epochs=EPOCHS)
+        yield {"figure": figure, "way": "Keras, features cached by hand", **_plain(cached)}
+        shutil.rmtree(self.project / "runs", ignore_errors=True)
+        shutil.rmtree(self.project / "cache" / "features", ignore_errors=True)
+        ours = self.way("our_way")("frozen", project=str(self.project), epochs=EPOCHS)
+        yield {"figure": figure, "way": "ours, graph exported before", **_plain(ours)}
+
+    def head(self) -> Iterator[dict[str, Any]]:
+        """Seconds until the accuracy is known again after a photo was taken out."""
+        found = self.way("our_way")("head", project=str(self.project), changes=50)
+        yield {"figure": "live head, seconds after a photo was removed", "way": "ours", **_plain(found)}
+
+    def maps(self) -> Iterator[dict[str, Any]]:
+        """Seconds for the maps of a photo."""
+        theirs = self.way("torch_way")("maps", count=16)
+        yield {"figure": "map, seconds", "way": "pytorch-grad-cam, one class", **_plain(theirs)}
+        ours = self.way("our_way")("maps", project=str(self.project), count=100)
+        yield {"figure": "map, seconds", "way": "ours, all classes", **_plain(ours)}
+
+    def tail(self) -> Iterator[dict[str, Any]]:
+        """Ours: a probe and its last blocks by the usual recipes, from cached features."""
+        yield {"figure": "tail", "way": "ours", **self.way("our_way")("tail", project=str(self.project))}
+
+
+def _plain(figures: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in figures.items() if name != "history"}
+
+
+def main() -> None:
+    """Run tasks, print every figure as soon as it is known, and keep them."""
+    photos, folder, *tasks = sys.argv[1:]
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path[1:] if path.endswith("src"))
+    benchmark = Benchmark(Path(photos), Path(folder))
+    kept = benchmark.folder / "figures.json"
+    figures = json.loads(kept.read_text()) if kept.exists() else {}
+    try:
+        for task in tasks or ["forward", "frozen", "step", "maps", "head"]:
+            figures[task] = []
+            for row in getattr(benchmark, task)():
+                figures[task].append(row)
+                print(json.dumps(row), flush=True)
+                kept.write_text(json.dumps(figures, indent=1))
+    finally:
+        benchmark.close()
+
+
+if __name__ == "__main__":
+    main()
