@@ -12,8 +12,9 @@ The house, in the order in which data flows::
     backbones/    catalog · backbone · xception · cifar_resnet · timm_models · keras_files · weight_files ·
                   downloads · weights · graph
     learning/     recipes · classifier · freezing · starting · features · augmentation · prefixes · inputs ·
-                  fitting · precision · checkpoint · stopping · training · forecast · evaluation · saving ·
-                  seeds · runs · resampling · comparison · models · predictions · status · pretraining · muon
+                  devices · folding · fitting · precision · checkpoint · stopping · training · forecast ·
+                  evaluation · saving · seeds · runs · live_head · resampling · comparison · models ·
+                  predictions · status · pretraining · muon
     curation/     findings · checks · shortcuts · known_by_sight · journal · curation
     explanation/  explanation · selection
     reporting/    report · charts · readings · pictures · origins · curation_page · texts, templates, vendor

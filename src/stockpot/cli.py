@@ -111,6 +111,7 @@ def demo(
     per_class: Annotated[int, typer.Option(help="Photos of each of the four classes.")] = 100,
     recipes: Recipes = None,
     time_budget: TimeBudget = "10m",
+    device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -121,7 +122,7 @@ def demo(
     from stockpot.studies import demo as run_demo
 
     chosen, seconds = _names(recipes), _seconds(time_budget)
-    _report_study(run_demo(project, per_class, chosen, seconds, show_progress(quiet)), as_json)
+    _report_study(run_demo(project, per_class, chosen, seconds, show_progress(quiet), device), as_json)
 
 
 @app.command()
@@ -135,6 +136,7 @@ def study(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse classes that ready-made models know.")
     ] = False,
+    device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -145,7 +147,7 @@ def study(
     from stockpot.studies import study as run_study
 
     chosen, seconds = _names(recipes), _seconds(time_budget)
-    _report_study(run_study(project, photos, chosen, seconds, strict, show_progress(quiet)), as_json)
+    _report_study(run_study(project, photos, chosen, seconds, strict, show_progress(quiet), device), as_json)
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -467,6 +469,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run that Ctrl-C ended early.")
     ] = False,
+    device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -500,9 +503,9 @@ def train(
         seed=seed,
     )
     progress = show_progress(quiet)
-    if not quiet and (expected := forecast(project, chosen, name, progress)).seconds:
+    if not quiet and (expected := forecast(project, chosen, name, progress, device)).seconds:
         _say(f"{expected} here{' a seed' if seeds > 1 else ''}")
-    run = run_train(project, chosen, name, progress, resume, seeds)
+    run = run_train(project, chosen, name, progress, resume, seeds, device)
     if as_json:
         state = {"chosen_epoch": run.chosen_epoch, "interrupted": run.interrupted}
         _print_json({"name": run.name, **run.evaluation.to_json(), **state, "seconds": run.seconds})

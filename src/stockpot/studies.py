@@ -54,6 +54,7 @@ def study(
     time_budget: float | None = BUDGET_SECONDS,
     strict: bool = False,
     progress: Progress = silent,
+    device: str = "auto",
 ) -> Study:
     """Bring photos in, split them, train by all recipes, compare, explain, and write the report.
 
@@ -70,10 +71,11 @@ def study(
         time_budget: seconds for training, or None.
         strict: refuse classes that ready-made models know by name; without it they are warned of.
         progress: told what is being done and how far it is.
+        device: as `train` takes it.
 
     Raises:
         ProjectError, PhotoError: no project, or photos that no classifier can be made of.
-        WrongUse: there is no such recipe, or a class is known and `strict`.
+        WrongUse: there is no such recipe or device, or a class is known and `strict`.
         RecipeError: none of them fits into the budget.
         WeightsError: the backbone's weights cannot be had.
         Busy, FolderError: the project cannot be written.
@@ -83,7 +85,7 @@ def study(
         bring_in(project, photos, progress)
     opened = disk.open_project(project)
     check_known([folder.name for folder in disk.visible(opened.photos) if folder.is_dir()], strict)
-    return _study(opened, chosen, time_budget, progress)
+    return _study(opened, chosen, time_budget, progress, device)
 
 
 def demo(
@@ -92,6 +94,7 @@ def demo(
     recipes: Sequence[str] | None = None,
     time_budget: float | None = BUDGET_SECONDS,
     progress: Progress = silent,
+    device: str = "auto",
 ) -> Study:
     """Run the whole lab on photographs of solar cells that come with the extra `demo`.
 
@@ -101,16 +104,17 @@ def demo(
         recipes: as `study` takes them.
         time_budget: likewise.
         progress: told what is being done and how far it is.
+        device: as `train` takes it.
 
     Raises:
         PhotoError: the extra is not installed.
-        WrongUse: `per_class` is out of range, the project holds other photos, or there is no such recipe.
+        WrongUse: `per_class` is out of range, the project holds other photos, or there is no such recipe or device.
         WeightsError: the backbone's weights cannot be had.
         Busy, FolderError: the project cannot be written.
     """
     chosen = _chosen(recipes, time_budget)
     bring_in_samples(project, per_class, progress)
-    return _study(disk.open_project(project), chosen, time_budget, progress)
+    return _study(disk.open_project(project), chosen, time_budget, progress, device)
 
 
 def _chosen(recipes: Sequence[str] | None, time_budget: float | None) -> tuple[str, ...]:
@@ -124,11 +128,11 @@ def _chosen(recipes: Sequence[str] | None, time_budget: float | None) -> tuple[s
 
 
 def _study(
-    opened: disk.Project, chosen: tuple[str, ...], time_budget: float | None, progress: Progress
+    opened: disk.Project, chosen: tuple[str, ...], time_budget: float | None, progress: Progress, device: str
 ) -> Study:
     with opened.writing():
         sides = split(opened.folder, progress=progress)
-        trainings = _Trainings(opened, sides, time_budget, progress)
+        trainings = _Trainings(opened, sides, time_budget, progress, device)
         for name in _BY_WORTH:
             if name in _with_probe(chosen) and not trainings.interrupted:
                 trainings.add(name)
@@ -151,12 +155,13 @@ class _Trainings:
     """The runs of a study, one after another, and what is left of its time."""
 
     def __init__(
-        self, opened: disk.Project, sides: Split, time_budget: float | None, progress: Progress
+        self, opened: disk.Project, sides: Split, time_budget: float | None, progress: Progress, device: str
     ) -> None:
         self.opened = opened
         self.sides = sides
         self.left = time_budget  # seconds
         self.progress = progress
+        self.device = device
         self.runs: dict[str, Run] = {}
         self.trained: list[str] = []
         self.left_out: dict[str, str] = {}  # and why
@@ -189,7 +194,7 @@ class _Trainings:
         from stockpot.learning.forecast import forecast
         from stockpot.learning.training import train
 
-        expected = forecast(self.opened.folder, recipe, progress=self.progress)
+        expected = forecast(self.opened.folder, recipe, progress=self.progress, device=self.device)
         if self.left is not None and expected.seconds > self.left and name != "probe":
             minutes = int(expected.seconds * 1.3 // 60) + 1
             self.left_out[name] = (
@@ -198,7 +203,9 @@ class _Trainings:
             )
             return
         remark(self.progress, f"{name}: {expected}")
-        self.runs[name] = train(self.opened.folder, recipe, progress=self.progress, resume=True)
+        self.runs[name] = train(
+            self.opened.folder, recipe, progress=self.progress, resume=True, device=self.device
+        )
         self.trained.append(name)
 
 

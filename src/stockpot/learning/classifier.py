@@ -85,7 +85,7 @@ class _Tail(nn.Module):
 
 def _logits(head: nn.Linear, maps: Tensor) -> Tensor:
     """Apply GAP and head, in float32 whatever the blocks before multiply in."""
-    with multiplying_in("float32"):
+    with multiplying_in("float32", maps.device.type):
         return head(maps.float().mean(dim=(2, 3)))  # type: ignore[no-any-return]
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from stockpot.errors import RecipeError
 from stockpot.learning.augmentation import seed_of
 from stockpot.learning.checkpoint import Checkpoint
+from stockpot.learning.devices import device_of
 from stockpot.learning.folding import folded
 from stockpot.learning.inputs import Inputs
 from stockpot.learning.precision import Precision, multiplying_in, precision_of
@@ -61,7 +62,7 @@ def fit(
     history, kept = _take_up(module, optimizer, checkpoint)
     saved = -SAVED_SECONDS  # when: the first epoch is saved at once
     n = len(training.labels)
-    with folded(module.train(), training.take(torch.arange(1), 1)):
+    with folded(module.train(), training.take(torch.arange(1), 1).to(device_of(module))):
         for number in range(len(history) + 1, recipe.epochs + 1):
             started = time.perf_counter()
             learned = _epoch(module, optimizer, training, recipe, number, stop, progress)
@@ -108,8 +109,9 @@ def chosen_epoch(history: list[Epoch] | tuple[Epoch, ...], recipe: Recipe) -> in
 def measure(module: nn.Module, inputs: Inputs) -> tuple[float, float]:
     """Return mean cross-entropy and accuracy of photos as they are, in inference mode."""
     module.eval()
-    every = torch.arange(len(inputs.labels))
-    logits = torch.cat([module(inputs.take(rows, 0)) for rows in torch.split(every, EVALUATED)])
+    every, device = torch.arange(len(inputs.labels)), device_of(module)
+    pieces = torch.split(every, EVALUATED)
+    logits = torch.cat([module(inputs.take(rows, 0).to(device)).cpu() for rows in pieces])
     right = (logits.argmax(dim=1) == inputs.labels).float().mean()
     return float(F.cross_entropy(logits, inputs.labels)), float(right)
 
@@ -160,17 +162,18 @@ def _learn(
     A batch that is too large for the memory goes through in pieces. In inference mode the sum of their
     gradients is that of the whole.
     """
+    device = device_of(module)
     labels = training.labels[rows]
     share = weights[labels] / weights[labels].sum()
     module.zero_grad()
     loss, right = 0.0, 0
     pieces = training.at_once or len(rows)
     for part, parts_share in zip(torch.split(rows, pieces), torch.split(share, pieces), strict=True):
-        truth = training.labels[part]
-        with multiplying_in(precision):
-            logits = module(training.take(part, epoch)).float()
+        truth = training.labels[part].to(device)
+        with multiplying_in(precision, device.type):
+            logits = module(training.take(part, epoch).to(device)).float()
         losses = F.cross_entropy(logits, truth, label_smoothing=smoothing, reduction="none")
-        (losses @ parts_share).backward()  # type: ignore[no-untyped-call]
+        (losses @ parts_share.to(device)).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             loss += float(F.cross_entropy(logits, truth, reduction="sum"))
             right += int((logits.argmax(dim=1) == truth).sum())

@@ -16,6 +16,7 @@ from stockpot import project as disk
 from stockpot.backbones.graph import ensure_graph
 from stockpot.learning.checkpoint import checkpoint_of
 from stockpot.learning.classifier import Classifier
+from stockpot.learning.devices import find_device, frozen_engine
 from stockpot.learning.features import missing_features
 from stockpot.learning.fitting import fit, measure
 from stockpot.learning.inputs import AT_ONCE, SMALL, Inputs, fixed, from_photos, read_pixels
@@ -23,7 +24,7 @@ from stockpot.learning.prefixes import Variation, graph_before, missing_views
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import find_run, run_folder
 from stockpot.learning.starting import start_classifier
-from stockpot.model.engine import BATCH_SIZE, load_engine
+from stockpot.model.engine import BATCH_SIZE, Engine
 from stockpot.photos.preprocessing import Preprocessing
 from stockpot.photos.splits import Split, split
 from stockpot.progress import Progress, in_words, silent
@@ -50,7 +51,11 @@ class Forecast:
 
 
 def forecast(
-    project: Path | str, recipe: Recipe, name: str | None = None, progress: Progress = silent
+    project: Path | str,
+    recipe: Recipe,
+    name: str | None = None,
+    progress: Progress = silent,
+    device: str = "auto",
 ) -> Forecast:
     """Return how long `train` would take; what is cached or in a checkpoint does not count.
 
@@ -59,7 +64,7 @@ def forecast(
     Raises:
         What `train` raises before it learns.
     """
-    opened = disk.open_project(project)
+    opened, where = disk.open_project(project), find_device(device)
     with opened.writing():
         sides = split(opened.folder, progress=progress)
         done = find_run(opened, recipe.to_json(), sides.fingerprint, name)
@@ -72,30 +77,35 @@ def forecast(
         )
         classifier = start_classifier(recipe, sides.class_names, progress)
         if recipe.trainable == "head":
-            whole = _of_head(opened, recipe, sides, classifier, progress)
+            whole = _of_head(opened, recipe, sides, classifier, where, progress)
         elif recipe.trainable == "all":
-            whole = _of_all(recipe, sides, classifier)
+            whole = _of_all(recipe, sides, classifier, where)
         else:
-            whole = _of_tail(opened, recipe, sides, classifier, progress)
+            whole = _of_tail(opened, recipe, sides, classifier, where, progress)
         left = recipe.epochs - checkpoint_of(folder, recipe, sides).epochs()
         return replace(whole, learning=whole.learning * left / recipe.epochs)
 
 
 def _of_head(
-    opened: disk.Project, recipe: Recipe, sides: Split, classifier: Classifier, progress: Progress
+    opened: disk.Project,
+    recipe: Recipe,
+    sides: Split,
+    classifier: Classifier,
+    device: torch.device,
+    progress: Progress,
 ) -> Forecast:
     backbone = classifier.backbone
     missing = missing_features(opened, sides.training + sides.validation, backbone.key)
     preparing = 0.0
     if missing:
         graph = ensure_graph(opened.graphs, backbone.key, lambda: backbone, progress)
-        preparing = missing * _seconds_a_photo(graph, recipe.image_size)
+        preparing = missing * _seconds_a_photo(frozen_engine(graph, backbone, device), recipe.image_size)
     some = torch.randn(len(sides.training), backbone.num_features)
     return Forecast(preparing, _learning(classifier.head, _one_class(some), recipe, sides))
 
 
-def _of_all(recipe: Recipe, sides: Split, classifier: Classifier) -> Forecast:
-    classifier.unfreeze().to(memory_format=torch.channels_last)
+def _of_all(recipe: Recipe, sides: Split, classifier: Classifier, device: torch.device) -> Forecast:
+    classifier.unfreeze().to(device).to(memory_format=torch.channels_last)
     size = recipe.image_size
     count = recipe.batch_size if size <= SMALL else AT_ONCE
     pixels = torch.randint(0, 256, (count, size, size, 3), dtype=torch.uint8)
@@ -105,20 +115,25 @@ def _of_all(recipe: Recipe, sides: Split, classifier: Classifier) -> Forecast:
 
 
 def _of_tail(
-    opened: disk.Project, recipe: Recipe, sides: Split, classifier: Classifier, progress: Progress
+    opened: disk.Project,
+    recipe: Recipe,
+    sides: Split,
+    classifier: Classifier,
+    device: torch.device,
+    progress: Progress,
 ) -> Forecast:
     backbone = classifier.backbone
     before, tail = classifier.freeze_before(recipe.trainable)
-    tail.to(memory_format=torch.channels_last)
     key, graph = graph_before(opened, backbone, recipe.trainable, before, progress)
     views = missing_views(
         opened, sides.training, Variation(recipe.augment, recipe.views, recipe.seed), key
     ) + missing_views(opened, sides.validation, Variation(recipe.augment, 1, recipe.seed), key)
-    preparing = views * _seconds_a_photo(graph, recipe.image_size) + _finishing_seconds(classifier)
-    preparing += _reading_seconds(sides, backbone.preprocessing)
     size = recipe.image_size
+    preparing = views * _seconds_a_photo(frozen_engine(graph, before, device), size)
+    preparing += _reading_seconds(sides, backbone.preprocessing) + _finishing_seconds(classifier)
     with torch.no_grad():
         maps = before(torch.randint(0, 256, (AT_ONCE, size, size, 3), dtype=torch.uint8))
+    tail.to(device).to(memory_format=torch.channels_last)
     return Forecast(preparing, _learning(tail, _one_class(maps), recipe, sides))
 
 
@@ -150,8 +165,7 @@ def _reading_seconds(sides: Split, preprocessing: Preprocessing) -> float:
     return (time.perf_counter() - started) / len(some) * len(photos)
 
 
-def _seconds_a_photo(graph: Path, size: int) -> float:
-    engine = load_engine(graph)
+def _seconds_a_photo(engine: Engine, size: int) -> float:
     pixels = np.zeros((BATCH_SIZE, size, size, 3), np.uint8)
     return _fastest(lambda: engine.run(pixels)) / BATCH_SIZE
 

@@ -10,8 +10,10 @@ from stockpot.learning.recipes import Recipe
 Precision = Literal["bfloat16", "float32"]
 
 
-def fast_precision() -> Precision:
-    """Return the precision that convolutions compute fastest in on this processor."""
+def fast_precision(device: str = "cpu") -> Precision:
+    """Return the precision that convolutions compute fastest in on a kind of device."""
+    if device != "cpu":
+        return "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"
     known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return "bfloat16" if known.get("avx512_bf16") or known.get("amx_bf16") else "float32"
 
@@ -27,10 +29,11 @@ def precision_of(recipe: Recipe, module: nn.Module) -> Precision:
         return recipe.precision
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
     depthwise = [layer for layer in layers if layer.groups > 1]
-    slow = any(max(layer.kernel_size) > 3 or max(layer.stride) > 1 for layer in depthwise)
-    return fast_precision() if layers and not slow else "float32"
+    device = next(module.parameters()).device.type
+    slow = device == "cpu" and any(max(layer.kernel_size) > 3 or max(layer.stride) > 1 for layer in depthwise)
+    return fast_precision(device) if layers and not slow else "float32"
 
 
-def multiplying_in(precision: Precision) -> torch.autocast:
+def multiplying_in(precision: Precision, device: str = "cpu") -> torch.autocast:
     """Return a context in which products are computed in a precision; weights and their sums stay float32."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")

@@ -47,6 +47,7 @@ class Trained:
     recipe: Recipe
     split: Split
     precision: Precision  # of products while it learned
+    device: str  # that it learned on
     history: tuple[Epoch, ...]
     chosen_epoch: int  # whose weights the classifier has
     interrupted: bool  # before its last epoch
@@ -83,7 +84,9 @@ def save_run(folder: Path, project: disk.Project, trained: Trained, features: Fe
     lines = [json.dumps(asdict(epoch)) + "\n" for epoch in trained.history]
     disk.write_bytes(folder / "history.jsonl", "".join(lines).encode())
     write_predictions(folder / "predictions.csv", project, sides, trained.logits)
-    disk.write_json(folder / "environment.json", environment() | {"precision": trained.precision})
+    disk.write_json(
+        folder / "environment.json", environment(trained.device) | {"precision": trained.precision}
+    )
     seconds = trained.seconds | {"saving and checking": time.perf_counter() - started}
     result = {
         "split_fingerprint": sides.fingerprint,
@@ -174,15 +177,15 @@ def write_predictions(path: Path, project: disk.Project, sides: Split, logits: N
     disk.write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
-def environment() -> dict[str, object]:
+def environment(device: str = "cpu") -> dict[str, object]:
     """Return what a run's bits depend on besides its recipe and photos."""
     packages = ("stockpot", "torch", "torchvision", "onnxruntime", "numpy", "pillow")
     return {
         "python": platform.python_version(),
         "system": platform.system(),
         "machine": platform.machine(),
-        "device": "cpu",
-        "engine": "onnxruntime CPU",
+        "device": device,
+        "engine": "onnxruntime CPU" if device == "cpu" else f"torch {device}",
         "threads": available_threads(),
         "torch_threads": torch.get_num_threads(),
         "batch_size": BATCH_SIZE,

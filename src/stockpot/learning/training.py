@@ -19,6 +19,7 @@ from stockpot.backbones.graph import ensure_graph
 from stockpot.errors import RecipeError
 from stockpot.learning.checkpoint import checkpoint_of
 from stockpot.learning.classifier import Classifier
+from stockpot.learning.devices import find_device, frozen_engine
 from stockpot.learning.evaluation import evaluate_logits
 from stockpot.learning.features import Features, cached_features
 from stockpot.learning.fitting import chosen_epoch, fit
@@ -32,7 +33,6 @@ from stockpot.learning.saving import Trained, save_run
 from stockpot.learning.seeds import has_seed, save_seed, seed_folder
 from stockpot.learning.starting import start_classifier
 from stockpot.learning.stopping import stop_softly
-from stockpot.model.engine import load_engine
 from stockpot.photos.photo import Photo
 from stockpot.photos.splits import Split, split
 from stockpot.progress import Progress, silent
@@ -45,6 +45,7 @@ def train(
     progress: Progress = silent,
     resume: bool = False,
     seeds: int = 1,
+    device: str = "auto",
 ) -> Run:
     """Train a classifier by a recipe, and keep the run.
 
@@ -60,6 +61,7 @@ def train(
         resume: go on with a run that Ctrl-C has completed early.
         seeds: how many seeds to train with, from the recipe's on; of those after the first only heads,
             predictions and figures are kept.
+        device: what torch computes on: `"auto"` (CUDA where torch finds it), `"cpu"`, `"cuda"` or `"mps"`.
 
     Returns:
         The run, complete on disk.
@@ -67,6 +69,7 @@ def train(
     Raises:
         ProjectError, PhotoError: no project, or photos that no classifier can be made of.
         RecipeError: the name belongs to another recipe, or a field cannot be carried out.
+        WrongUse: there is no such device here.
         WeightsError: the backbone's weights cannot be had.
         ModelError: what was saved is not what was trained.
         Busy, FolderError: the project cannot be written.
@@ -75,7 +78,7 @@ def train(
     recipe = recipe or Recipe.linear_probe()
     if seeds < 1:
         raise RecipeError(f"seeds is {seeds}; expected 1 or more.")
-    opened = disk.open_project(project)
+    opened, where = disk.open_project(project), find_device(device)
     with opened.writing():
         sides = split(opened.folder, progress=progress)
         run = find_run(opened, recipe.to_json(), sides.fingerprint, name)
@@ -85,13 +88,13 @@ def train(
                 if run
                 else run_folder(opened, recipe.to_json(), sides.fingerprint, recipe.usual_name, name)
             )
-            run = _Training(opened, recipe, sides, folder, progress).run()
+            run = _Training(opened, recipe, sides, folder, where, progress).run()
         for seed in range(recipe.seed + 1, recipe.seed + seeds):
             if run.interrupted:
                 break
             if not has_seed(run, seed):
                 other = replace(recipe, seed=seed)
-                _Training(opened, other, sides, seed_folder(run.folder), progress).beside(run)
+                _Training(opened, other, sides, seed_folder(run.folder), where, progress).beside(run)
     return run
 
 
@@ -113,6 +116,7 @@ class _Training:
     recipe: Recipe
     sides: Split
     folder: Path  # of the run, or of its other seeds
+    device: torch.device
     progress: Progress
 
     def run(self) -> Run:
@@ -165,7 +169,8 @@ class _Training:
             stopped = stop()
         clock.lap("learning")
         clock.seconds["learning"] = sum(epoch.seconds for epoch in history)  # also of those before a kill
-        classifier.eval().to(memory_format=torch.contiguous_format)
+        precision = precision_of(self.recipe, learning.module)
+        classifier.eval().to("cpu").to(memory_format=torch.contiguous_format)
         audit = audit_freeze(before, classifier)
         features = self._features(classifier.backbone, self.sides.validation)
         with torch.no_grad():
@@ -176,7 +181,8 @@ class _Training:
             classifier=classifier,
             recipe=self.recipe,
             split=self.sides,
-            precision=precision_of(self.recipe, learning.module),
+            precision=precision,
+            device=self.device.type,
             history=history,
             chosen_epoch=chosen_epoch(history, self.recipe),
             interrupted=stopped and len(history) < self.recipe.epochs,
@@ -204,15 +210,15 @@ class _Training:
             return _Learning(classifier.head, fixed(x[: len(y)], y), fixed(x[len(y) :], y_validation))
         pixels, seen = (read_pixels(side, backbone.preprocessing, self.progress) for side in photos)
         if recipe.trainable == "all":
-            classifier.unfreeze().to(memory_format=torch.channels_last)
             if recipe.start == "random" and recipe.backbone == "cifar":
                 some = pixels[: max(1, cifar_resnet.WHITENING_PIXELS // recipe.image_size**2)]
                 cifar_resnet.whiten(backbone.module, backbone.normalize(some))
+            classifier.unfreeze().to(self.device).to(memory_format=torch.channels_last)
             return _Learning(classifier, from_photos(pixels, y, recipe), fixed(seen, y_validation))
         before, tail = classifier.freeze_before(recipe.trainable)
-        tail.to(memory_format=torch.channels_last)
         views = self._views(backbone, before, photos[0], pixels, recipe.views)
         plain = self._views(backbone, before, photos[1], seen, 1)
+        tail.to(self.device).to(memory_format=torch.channels_last)
         forget_views(self.opened, (views, plain))  # those of trainings that were given up
 
         def clean() -> None:
@@ -230,7 +236,7 @@ class _Training:
             photos,
             backbone.key,
             backbone.preprocessing,
-            lambda: load_engine(graph),
+            lambda: frozen_engine(graph, backbone, self.device),
             self.progress,
         )
 
@@ -240,7 +246,13 @@ class _Training:
         key, graph = graph_before(self.opened, backbone, self.recipe.trainable, before, self.progress)
         variation = Variation(self.recipe.augment, count, self.recipe.seed)
         return cached_views(
-            self.opened, photos, pixels, variation, key, lambda: load_engine(graph), self.progress
+            self.opened,
+            photos,
+            pixels,
+            variation,
+            key,
+            lambda: frozen_engine(graph, before, self.device),
+            self.progress,
         )
 
 

@@ -7,7 +7,7 @@ input size, `C` channels, `h`, `w` cells of a feature map.
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,16 @@ def available_threads() -> int:
     return os.cpu_count() or 1
 
 
-@dataclass(frozen=True)
-class Engine:
+class Engine(Protocol):
     """A backbone, ready to run."""
+
+    def run(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return pooled features `(N, C)` and feature maps `(N, C, h, w)` of `(N, S, S, 3)` pixels."""
+
+
+@dataclass(frozen=True)
+class OnnxEngine:
+    """An engine of ONNX Runtime."""
 
     session: Any  # onnxruntime.InferenceSession
 
@@ -62,7 +69,7 @@ def load_engine(graph: Path, threads: int | None = None, device: str = "auto") -
         raise ModelError(f"{graph} cannot be loaded ({str(error).splitlines()[0]}): delete it.") from None
     if session.get_providers()[0] != providers[0]:
         raise WrongUse(f"ONNX Runtime found no working {device} here: choose --device cpu.")
-    return Engine(session)
+    return OnnxEngine(session)
 
 
 _PROVIDERS = {
