@@ -108,7 +108,7 @@ def retrain(photos: Path, test: Path, folder: Path) -> Iterator[dict[str, Any]]:
         "n": len(before),
         "before": before.mean(),
         "after": after.mean(),
-        **paired(before.astype(float), after.astype(float)),
+        **paired((after.astype(float) - before)[None]),
         "p": test_of.p,
     }
 

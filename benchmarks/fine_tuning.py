@@ -3,7 +3,7 @@
     python benchmarks/fine_tuning.py choices PHOTOS FOLDER 0            variants on the validation photos of split 0
     python benchmarks/fine_tuning.py seeds PHOTOS FOLDER TEST 0 1 2     probe and tail of some seeds, on test photos
     python benchmarks/fine_tuning.py rates PHOTOS FOLDER                heads at three rates, over ten splits
-    python benchmarks/fine_tuning.py whole PHOTOS FOLDER TEST           all layers, beside the tail of seed 0
+    python benchmarks/fine_tuning.py whole PHOTOS FOLDER TEST           all layers; needs `seeds ... 0`
 
 PHOTOS and TEST hold one folder of photos a class; FOLDER keeps the projects, so that a stopped benchmark goes on,
 and two of them can run side by side. Lines of JSON are printed.
@@ -84,6 +84,7 @@ def figures(run: Run) -> dict[str, object]:
         "loss": run.evaluation.loss,
         "epoch": run.chosen_epoch,
         "last_accuracy": last.validation_accuracy,
+        "last_training_accuracy": last.training_accuracy,
         "last_loss": last.validation_loss,
         "seconds": round(sum(run.seconds.values())),
     }
@@ -101,12 +102,9 @@ def seeds(photos: Path, folder: Path, test: Path, *numbers: str) -> Iterator[dic
         accuracies = {"probe": right[0].mean(), "tail": right[1].mean()}
         yield {"seed": number, "n": len(right[0]), **accuracies, **figures(tail)}
     by_seed = np.stack([np.load(file) for file in sorted(folder.glob("seed-*.npy"))]).astype(float)
-    yield {
-        "probe": by_seed[:, 0].mean(),
-        "tail": by_seed[:, 1].mean(),
-        **paired(by_seed[:, 0].mean(axis=0), by_seed[:, 1].mean(axis=0)),
-        "by_seed": list((by_seed[:, 1] - by_seed[:, 0]).mean(axis=1)),
-    }
+    gains = by_seed[:, 1] - by_seed[:, 0]  # (seeds, photos)
+    means = by_seed.mean(axis=(0, 2))
+    yield {"probe": means[0], "tail": means[1], **paired(gains), "by_seed": list(gains.mean(axis=1))}
 
 
 def whole(photos: Path, folder: Path, test: Path) -> Iterator[dict[str, object]]:
@@ -125,7 +123,7 @@ def whole(photos: Path, folder: Path, test: Path) -> Iterator[dict[str, object]]
         "memory_gib": memory,
         **figures(tuned),
     }
-    yield paired(tail.astype(float), right.astype(float))
+    yield paired((right.astype(float) - tail)[None])
 
 
 def rates(photos: Path, folder: Path) -> Iterator[dict[str, object]]:
@@ -158,12 +156,15 @@ def no_engine() -> Any:
     raise AssertionError
 
 
-def paired(before: NDArray[np.float64], after: NDArray[np.float64]) -> dict[str, object]:
-    """Return the difference of two accuracies by photo, and its 95 % interval (bootstrap over photos)."""
-    difference = after - before
+def paired(gains: NDArray[np.float64]) -> dict[str, object]:
+    """Return the mean of what was gained, by seed and photo, and its 95 % interval (bootstrap over both)."""
     chance = np.random.default_rng(0)
-    means = [chance.choice(difference, len(difference)).mean() for _ in range(10_000)]
-    return {"gain": difference.mean(), "interval": list(np.percentile(means, [2.5, 97.5]))}
+    seeds, photos = gains.shape
+    means = [
+        gains[np.ix_(chance.integers(seeds, size=seeds), chance.integers(photos, size=photos))].mean()
+        for _ in range(10_000)
+    ]
+    return {"gain": gains.mean(), "interval": list(np.percentile(means, [2.5, 97.5]))}
 
 
 def right_on(run: Run, folder: Path) -> NDArray[np.bool_]:
@@ -186,8 +187,10 @@ def main() -> None:
         rows = rates(Path(photos), Path(folder))
     elif task == "seeds":
         rows = seeds(Path(photos), Path(folder), Path(rest[0]), *rest[1:])
-    else:
+    elif task == "whole":
         rows = whole(Path(photos), Path(folder), Path(rest[0]))
+    else:
+        sys.exit(__doc__)
     for row in rows:
         print(json.dumps(row, default=float), flush=True)
     print(json.dumps({"hours": round((time.perf_counter() - started) / 3600, 2)}))

@@ -1,13 +1,17 @@
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from stockpot.errors import ProjectError
-from stockpot.learning.comparison import Comparison, Row, compare, describe, exact_mcnemar
+from stockpot.learning.comparison import Comparison, McNemar, Row, compare, describe, exact_mcnemar
 from stockpot.learning.recipes import Recipe
-from stockpot.learning.resampling import LearningCurve, Resampled
+from stockpot.learning.resampling import LearningCurve, Resampled, _interval, cross_validate
+from stockpot.learning.runs import read_runs
 from stockpot.learning.training import train
+from stockpot.photos.splits import split
+from stockpot.project import open_project
 
 
 def right(text: str) -> dict[str, bool]:
@@ -81,11 +85,12 @@ def test_one_split_is_not_all_that_is_said(solar, compared):
 def test_what_flatters_is_marked():
     """A chosen epoch has a star and a sentence; so has a run that was stopped."""
     figures = (100, 0.9, (0.8, 0.95), 0.3, 9.0, 5)
-    row = Row("tail", "fine-tune", "xception", "block12", *figures, True, True, None, None)
+    row = Row("tail", "fine-tune", "xception", "block12", *figures, True, True, ("few", 0.5), None, None)
     text = str(Comparison((row,), ("a", 0.3), (("few", 3), ("many", 30)), ("old",), "", None, None))
     assert "90.0%*" in text and "chosen on these very photos" in text
-    assert "goes on with --resume" in text and "old is stale" in text
-    assert "unequal (30 training photos of many, 3 of few)" in text
+    assert "the same training with --resume" in text and "old is stale" in text
+    assert describe(McNemar("probe", 6, 0, 0.031, 0.06, chosen=True)) == "probe: +6 -0, p 0.031*"
+    assert "unequal (30 training photos of many, 3 of few); lowest recall: tail 50% of few" in text
     plain = str(
         Comparison((replace(row, chosen=False, interrupted=False),), ("a", 0.3), (), (), "", None, None)
     )
@@ -93,13 +98,57 @@ def test_what_flatters_is_marked():
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "n", "answer"),
-    [((0.5, 0.6, 0.9), 100, "likely"), ((0.6, 0.62, 0.65), 100, "unclear"), ((0.9, 0.9, 0.9), 100, "little")],
+    ("interval", "answer"),
+    [
+        ((0.01, 0.2), "likely"),
+        ((-0.02, 0.08), "unclear"),
+        ((-0.05, 0.03), "unclear"),
+        ((-0.01, 0.01), "little"),
+    ],
 )
-def test_more_photos_help_only_as_far_as_can_be_told(accuracies, n, answer):
-    """A rise within the uncertainty of the validation photos is no promise."""
-    curve = LearningCurve((10, 40, 100), tuple((value,) for value in accuracies), n)
+def test_more_photos_help_only_as_far_as_can_be_told(interval, answer):
+    """An interval that holds both no gain and a large one answers nothing, whatever the figure in its middle."""
+    curve = LearningCurve((10, 40, 100), ((0.8,), (0.81,), (0.83,)), 50, interval)
     assert curve.answer == answer
+    assert f"({100 * interval[0]:+.1f} to {100 * interval[1]:+.1f}) from 10 to 100 photos" in str(curve)
+
+
+def test_the_gain_of_more_photos_is_paired_by_photo(compared):
+    """Its interval holds the gain, and where nothing changes it has no width."""
+    curve = compared[1].curve
+    low, high = curve.gain_interval
+    assert low <= curve.gain <= high
+    assert _interval(np.zeros(20)) == (0.0, 0.0)
+    low, high = _interval(np.array([1.0] * 30 + [0.0] * 70))  # 30 of 100 photos gained: by hand 0.3 +- 0.09
+    assert low == pytest.approx(0.21, abs=0.015) and high == pytest.approx(0.39, abs=0.015)
+
+
+def test_near_duplicates_stay_in_one_fold(solar, tmp_path):
+    """Cross-validation never learns from a near duplicate of what it holds out."""
+    copy = tmp_path / "solar"
+    shutil.copytree(solar.project, copy)
+    seen = []
+
+    def right(run, x, y, learned, held):
+        seen.append((set(learned), set(held)))
+        return np.ones(len(held), bool)
+
+    project, run = open_project(copy), read_runs(open_project(copy))[0]
+    (run.folder / "cross_validation.json").unlink(missing_ok=True)
+    sides = split(copy)
+    photos = sides.training + sides.validation
+    twins = [i for i, photo in enumerate(photos) if photo.label == photos[0].label][:3]
+    grouped = [replace(photo, group="one") if i in twins else photo for i, photo in enumerate(photos)]
+    n = len(sides.training)
+    together = replace(sides, training=tuple(grouped[:n]), validation=tuple(grouped[n:]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stockpot.learning.resampling._right", right)
+        folds = cross_validate(project, run, together)
+    assert folds.interval[1] == pytest.approx(1.0) and folds.count == len(seen) == 5
+    assert set().union(*(held for _, held in seen)) == set(range(len(photos)))
+    for learned, held in seen:
+        assert not learned & held
+        assert set(twins) <= held or not set(twins) & held
 
 
 def test_seeds_are_summed_up():

@@ -20,6 +20,7 @@ from stockpot.learning.runs import read_run
 from stockpot.learning.starting import start_classifier
 from stockpot.learning.training import train
 from stockpot.model.model_file import read_backbone, read_model
+from stockpot.photos.splits import split
 from stockpot.project import Project
 
 
@@ -167,6 +168,28 @@ def test_a_forecast_is_of_what_is_left_to_do(project):
     ):
         expected = forecast(project, other)
         assert expected.learning > 0 and expected.seconds < 600
+    graphs = len(list(Project(project).graphs.glob("*.onnx")))
+    tail = train(project, other)
+    assert len(list(Project(project).graphs.glob("*.onnx"))) == graphs + 1  # that of the tuned network
+    assert forecast(project, other).seconds == 0
+    assert tail.learned_from == read_run(project / "runs" / "probe").learned_from
+
+
+def test_what_a_run_has_learned_from_is_not_validated_on(project):
+    """After another split nothing goes on from the old probe; a run on the new split can be gone on from."""
+    probe = read_run(project / "runs" / "probe")
+    before = split(project)
+    assert probe.learned_from == {photo.sha256[:12] for photo in before.training}
+    sides = split(project, seed=3)
+    seen = sum(photo.sha256[:12] in probe.learned_from for photo in sides.validation)
+    assert seen
+    for go_on in (train, forecast):
+        with pytest.raises(
+            RecipeError, match=f"learned from {seen} of the {len(sides.validation)} validation photos"
+        ):
+            go_on(project, Recipe.fine_tune(probe, "conv_head", epochs=1))
+    again = train(project, Recipe.linear_probe("efficientnet_lite0", image_size=64, epochs=5))
+    assert train(project, Recipe.fine_tune(again, "conv_head", epochs=1, views=1)).split_fingerprint != before
 
 
 def start(project, *more):
@@ -215,8 +238,10 @@ def test_a_tail_goes_on_where_it_was_stopped(project):
     stopped = train(project, recipe, name="stopped", progress=stop)
     assert stopped.interrupted and len(stopped.history) < 3
     stages = []
-    resumed = train(project, recipe, "stopped", lambda stage, *_: stages.append(stage), resume=True)
-    assert not resumed.interrupted and "computing frozen blocks" not in stages
+    resumed = train(project, recipe, "stopped", lambda *state: stages.append(state), resume=True)
+    assert not resumed.interrupted and "computing frozen blocks" not in {stage for stage, *_ in stages}
+    first = next(done for stage, done, _ in stages if stage == "training")
+    assert first > 1, "complete epochs are not learned again"
     assert resumed.model_path.read_bytes() == undisturbed.model_path.read_bytes()
     assert not any(Project(project).prefixes.iterdir())
 

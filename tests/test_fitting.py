@@ -70,24 +70,36 @@ def test_the_fastest_precision_depends_on_the_layers():
     assert precision_of(replace(RECIPE, precision="bfloat16"), large) == "bfloat16"
 
 
-def test_it_goes_on_from_a_checkpoint_with_the_same_bits(data, module, tmp_path):
-    """Stopped in any epoch and called again, it ends as if undisturbed, dropout included."""
-    undisturbed, first = copy.deepcopy(module), copy.deepcopy(module)
-    whole = fit(undisturbed, data, data, RECIPE)
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_it_goes_on_from_a_checkpoint_with_the_same_bits(data, module, tmp_path, monkeypatch, keep):
+    """Stopped in any epoch and called again, it ends as if undisturbed; complete epochs are not learned again.
+
+    The validation photos have wrong labels, so that the best epoch is not the last one before the stop.
+    """
+    monkeypatch.setattr("stockpot.learning.fitting.SAVED_SECONDS", 0.0)
+    wrong = fixed(data.take(torch.arange(60), 0), data.labels.flip(0))
+    recipe = replace(RECIPE, keep=keep, learning_rate=0.3, epochs=6)
+    undisturbed = copy.deepcopy(module)
+    whole = fit(undisturbed, data, wrong, recipe)
+    assert min(whole[:4], key=lambda epoch: epoch.validation_loss).number < 4
     checkpoint = Checkpoint(tmp_path / "checkpoint.safetensors", {"of": "this"})
-    batches = []
-    part = fit(
-        first,
-        data,
-        data,
-        RECIPE,
-        checkpoint,
-        stop=lambda: len(batches) >= 10,
-        progress=lambda *state: batches.append(state),
-    )
-    assert [epoch.number for epoch in part] == [1, 2]
-    again = fit(module, data, data, RECIPE, checkpoint)
-    assert same(bits(module), bits(undisturbed))
+    for epochs in (2, 4, 6):
+        batches = []
+        last = 4 * epochs + 2  # four batches an epoch: in the middle of the next one
+        again = fit(
+            copy.deepcopy(module),
+            data,
+            wrong,
+            recipe,
+            checkpoint,
+            stop=lambda: len(batches) > 0 and batches[-1] >= last,  # noqa: B023
+            progress=lambda _, done, total: batches.append(done),  # noqa: B023
+        )
+        assert len(again) == epochs
+        assert batches[0] == 4 * (epochs - 2) + 1
+    resumed = copy.deepcopy(module)
+    fit(resumed, data, wrong, recipe, checkpoint)
+    assert same(bits(resumed), bits(undisturbed))
     untimed = [[replace(epoch, seconds=0.0) for epoch in history] for history in (again, whole)]
     assert untimed[0] == untimed[1]
 

@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 
 from stockpot.learning.runs import Epoch
-from stockpot.reporting.readings import read_audit, read_confusion, read_curves, texts
+from stockpot.model.model_file import read_model
+from stockpot.reporting.readings import read_audit, read_confusion, read_curves, read_training, texts
 
 
 @pytest.mark.parametrize(
@@ -18,6 +19,35 @@ def test_curves_are_read_as_they_run(solar, losses, words):
     """Three made-up histories have three readings."""
     history = tuple(Epoch(i, 0.1, 1.0, loss, 0.5, 1e-3, 1.0) for i, loss in enumerate(losses, 1))
     assert words in read_curves(replace(solar.run, history=history), texts("en"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"trainable": "all", "head": "keep"}, "means and variances are fixed"),
+        (
+            {"trainable": "all", "head": "keep", "batch_norm": "training"},
+            "learns its means and variances too",
+        ),
+        (
+            {"start": "random", "trainable": "all", "batch_norm": "training"},
+            "learns its means and variances too",
+        ),
+        ({"start": "random"}, "means and variances are fixed"),
+        (
+            {"start": "run probe (sha256 0123456789ab)", "trainable": "all"},
+            "run probe was loaded again and got a new",
+        ),
+        (
+            {"start": "run probe (sha256 0123456789ab)", "trainable": "all", "head": "keep"},
+            "network and head of run",
+        ),
+    ],
+)
+def test_a_training_is_described_by_its_recipe(solar, changes, words):
+    """What BatchNorm did and where the weights came from, as the recipe says, not as the recipe's name suggests."""
+    run = replace(solar.run, recipe=solar.run.recipe | changes)
+    assert words in read_training(run, None, read_model(solar.run.model_path), "solar", texts("en"))
 
 
 def test_a_failed_audit_is_said_loudly(solar):

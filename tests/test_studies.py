@@ -75,8 +75,10 @@ def test_the_whole_lab_in_one_call(solar, tmp_path):
 
     result = study(copy, recipes=["scratch", "tail"], progress=listen)
     assert [run.name for run in result.runs] == ["scratch", "probe", "tail"]
-    assert result.trained == ("scratch", "tail") and result.left_out == ()
-    assert [text.split(":")[0] for text in remarks] == ["scratch", "tail"]
+    assert result.trained == ("tail", "scratch") and result.left_out == ()
+    assert [text.split(":")[0] for text in remarks] == ["tail", "scratch"]
+    assert [name for name, *_ in result.forecasts] == ["tail", "scratch"]
+    assert all(took > 0 and 0.2 < expected / took < 5 for _, expected, took in result.forecasts)
     assert all(run.audit.passed for run in result.runs)
     tail = result.runs[-1]
     assert tail.audit.frozen_parameters > 10_000_000 and tail.chosen
@@ -90,13 +92,14 @@ def test_the_whole_lab_in_one_call(solar, tmp_path):
         "stockpot study solar --time-budget none",
         "a tenth of that run&#39;s",
         "chosen on these very photos",
-        "Left of the dashed line: run probe",
+        "Left of the dashed line, up to epoch 0: run probe",
+        "Not trained here: cifar. To do so: stockpot study solar --recipes cifar --time-budget none",
         "fine_tune(start=probe, trainable=&#34;block12&#34;)",
     ):
         assert words in page, words
     remarks.clear()
     again = study(copy, recipes=["scratch", "tail"], progress=listen)
-    assert again.trained == () and remarks == []
+    assert again.trained == () and remarks == [] and again.forecasts == ()
 
 
 def test_what_does_not_fit_into_the_budget_is_left_out(solar, tmp_path):

@@ -450,7 +450,8 @@ def train(
     ] = None,
     weight_decay: Annotated[float | None, typer.Option(help="AdamW's.")] = None,
     label_smoothing: Annotated[
-        float | None, typer.Option(help="Share of the truth spread over all classes.", show_default="0")
+        float | None,
+        typer.Option(help="Share of the truth spread over all classes.", show_default="0, fine-tune 0.1"),
     ] = None,
     class_weights: Annotated[
         str | None, typer.Option(help="none, or balanced: every class counts alike.", show_default="none")
@@ -503,7 +504,7 @@ def train(
         seed=seed,
     )
     progress = show_progress(quiet)
-    if not quiet and (expected := forecast(project, chosen, name, progress, device)).seconds:
+    if not quiet and (expected := forecast(project, chosen, name, progress, device, resume)).seconds:
         _say(f"{expected} here{' a seed' if seeds > 1 else ''}")
     run = run_train(project, chosen, name, progress, resume, seeds, device)
     if as_json:
@@ -786,6 +787,9 @@ def _report_study(study: Any, as_json: bool) -> None:
         "run": study.run.name,
         "trained": study.trained,
         "left_out": dict(study.left_out),
+        "forecasts": [
+            dict(zip(("recipe", "expected", "seconds"), row, strict=True)) for row in study.forecasts
+        ],
         "runs": study.comparison.to_json(),
         "report": str(study.report),
         **study.run.evaluation.to_json(),

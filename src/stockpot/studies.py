@@ -20,7 +20,7 @@ from stockpot.progress import Progress, in_words, remark, silent
 from stockpot.reporting.report import write_report
 
 RECIPES = ("scratch", "cifar", "probe", "tail", "tuned")  # as in the lab; the last two go on from probe
-_BY_WORTH = ("probe", "cifar", "scratch", "tail", "tuned")  # the order of training: what matters most first
+_BY_WORTH = ("probe", "cifar", "tail", "scratch", "tuned")  # the order of training: what matters most first
 BUDGET_SECONDS = 600.0
 
 
@@ -33,6 +33,9 @@ class Study:
     runs: tuple[Run, ...]  # in the order of `RECIPES`
     trained: tuple[str, ...]  # those that were not there, complete, before
     left_out: tuple[tuple[str, str], ...]  # recipe and reason
+    forecasts: tuple[
+        tuple[str, float, float], ...
+    ]  # recipe, seconds forecast before it, seconds that it took
     comparison: Comparison
     report: Path
 
@@ -146,6 +149,7 @@ def _study(
         runs=tuple(trainings.runs[name] for name in RECIPES if name in trainings.runs),
         trained=tuple(trainings.trained),
         left_out=tuple(trainings.left_out.items()),
+        forecasts=tuple(trainings.forecasts),
         comparison=comparison,
         report=report,
     )
@@ -165,6 +169,7 @@ class _Trainings:
         self.runs: dict[str, Run] = {}
         self.trained: list[str] = []
         self.left_out: dict[str, str] = {}  # and why
+        self.forecasts: list[tuple[str, float, float]] = []
 
     @property
     def interrupted(self) -> bool:
@@ -194,7 +199,9 @@ class _Trainings:
         from stockpot.learning.forecast import forecast
         from stockpot.learning.training import train
 
-        expected = forecast(self.opened.folder, recipe, progress=self.progress, device=self.device)
+        expected = forecast(
+            self.opened.folder, recipe, progress=self.progress, device=self.device, resume=True
+        )
         if self.left is not None and expected.seconds > self.left and name != "probe":
             minutes = int(expected.seconds * 1.3 // 60) + 1
             self.left_out[name] = (
@@ -203,10 +210,12 @@ class _Trainings:
             )
             return
         remark(self.progress, f"{name}: {expected}")
+        started = time.perf_counter()
         self.runs[name] = train(
             self.opened.folder, recipe, progress=self.progress, resume=True, device=self.device
         )
         self.trained.append(name)
+        self.forecasts.append((name, expected.seconds, time.perf_counter() - started))
 
 
 def _with_probe(chosen: tuple[str, ...]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stockpot import project as disk
 from stockpot.errors import FolderError, RecipeError
+from stockpot.learning.precision import fast_precision
 from stockpot.learning.recipes import Recipe
 from stockpot.photos.splits import Split
 
@@ -78,7 +79,8 @@ class Checkpoint:
             raise RecipeError(f"{self.path} is damaged ({error}): delete it to begin anew.") from None
         if text.get("machine") != json.dumps(_machine()):
             log.warning(
-                "%s was made with another torch or number of threads: the last bits may differ.", self.path
+                "%s was made with another torch, number of threads or precision: the last bits may differ.",
+                self.path,
             )
         if origin != json.loads(json.dumps(self.origin)):
             raise RecipeError(
@@ -101,12 +103,12 @@ class Checkpoint:
                 return len(json.loads(text["state"]))
         return 0
 
-    def forget_unless(self, part: str) -> None:
-        """Delete a file whose origin differs in one part."""
+    def forget_others(self) -> None:
+        """Delete a file of another origin: of photos or of a run to start from that have changed since."""
         with suppress(SafetensorError, OSError, TypeError, KeyError, ValueError):
             with safe_open(self.path, framework="pt") as file:
                 origin = json.loads(file.metadata()["origin"])
-            if origin[part] != self.origin[part]:
+            if origin != json.loads(json.dumps(self.origin)):
                 self.delete()
 
     def delete(self) -> None:
@@ -122,7 +124,11 @@ def checkpoint_of(folder: Path, recipe: Recipe, split: Split) -> Checkpoint:
 
 def _machine() -> dict[str, Any]:
     """Return what the same bits depend on."""
-    return {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    return {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "precision": fast_precision(),
+    }
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from typing import Any
 from stockpot import project as disk
 from stockpot.errors import ProjectError
 from stockpot.learning.resampling import LearningCurve, Resampled, cross_validate, learning_curve
-from stockpot.learning.runs import Run, read_runs
+from stockpot.learning.runs import Run, best_run, read_runs
 from stockpot.learning.seeds import read_seeds
 from stockpot.photos.splits import Split, look_at_split
 from stockpot.progress import Progress, silent
@@ -30,7 +30,8 @@ class McNemar:
     gained: int  # n01: photos that the other got wrong and this one right
     lost: int  # n10: the reverse
     p: float  # exact, two-sided
-    smallest: float | None  # difference of accuracies that these photos could show at p < .05, if any
+    smallest: float | None  # difference of accuracies with p < .05 where as many photos differ, if any
+    chosen: bool = False  # an epoch of this one or the other by its loss on these very photos: p is flattered
 
     @property
     def significant(self) -> bool:
@@ -54,6 +55,7 @@ class Row:
     trained_parameters: int
     chosen: bool  # its epoch, by the loss on these very photos
     interrupted: bool
+    lowest_recall: tuple[str, float]  # the class of which it finds least
     mcnemar: McNemar | None  # against the run it started from, else the row before
     seeds: Resampled | None  # accuracies with other seeds, where some were trained
 
@@ -94,10 +96,13 @@ class Comparison:
         """What must be said beside the table, a sentence each."""
         lines = []
         if any(row.chosen for row in self.rows):
-            lines.append("* its epoch was chosen on these very photos, which flatters the figure a little")
+            lines.append(
+                "* its epoch was chosen on these very photos, which flatters the accuracy and the p a little"
+            )
         stopped = [row.name for row in self.rows if row.interrupted]
         lines += [
-            f"{name} was stopped early; the command that made it goes on with --resume" for name in stopped
+            f"{name} was stopped early: the same study goes on, or the same training with --resume"
+            for name in stopped
         ]
         lines += [
             f"{row.name}: {row.seeds.count} seeds, accuracy {row.seeds}" for row in self.rows if row.seeds
@@ -106,9 +111,12 @@ class Comparison:
             lines.append(f"{self.probe}: {self.folds.count}-fold cross-validation, accuracy {self.folds}")
         if self.unequal:
             (few, least), (many, most) = self.unequal
+            recalls = ", ".join(
+                f"{row.name} {row.lowest_recall[1]:.0%} of {row.lowest_recall[0]}" for row in self.rows
+            )
             lines.append(
-                f"classes are unequal ({most} training photos of {many}, {least} of {few}): look at the recall by "
-                f"class; --class-weights balanced lets every class count alike"
+                f"classes are unequal ({most} training photos of {many}, {least} of {few}); lowest recall: "
+                f"{recalls}; --class-weights balanced lets every class count alike"
             )
         return lines + [
             f"{name} is stale: the photos have changed since; train it again" for name in self.stale
@@ -135,7 +143,7 @@ def compare(project: Path | str, progress: Progress = silent) -> Comparison:
         )
     # a backbone that has learned from these photos cannot be cross-validated on them
     probes = [run for run in current if run.recipe["trainable"] == "head" and not run.started_from]
-    best = min(probes, key=lambda run: run.evaluation.loss, default=None)
+    best = best_run(probes) if probes else None
     return Comparison(
         rows=tuple(_row(run, _before(run, current)) for run in current),
         majority=_majority(split),
@@ -147,13 +155,16 @@ def compare(project: Path | str, progress: Progress = silent) -> Comparison:
     )
 
 
-def exact_mcnemar(against: str, before: dict[str, bool], now: dict[str, bool]) -> McNemar:
+def exact_mcnemar(
+    against: str, before: dict[str, bool], now: dict[str, bool], chosen: bool = False
+) -> McNemar:
     """Return the exact test of two runs.
 
     Args:
         against: name of the first.
         before: by photo, whether the first was right.
         now: likewise of the second, of the same photos.
+        chosen: whether an epoch of one of them was chosen on these photos.
     """
     from scipy.stats import binomtest
 
@@ -161,7 +172,8 @@ def exact_mcnemar(against: str, before: dict[str, bool], now: dict[str, bool]) -
     lost = sum(before[photo] and not now[photo] for photo in now)
     p = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
     smallest = _smallest(gained + lost)
-    return McNemar(against, gained, lost, p, smallest / len(now) if smallest <= len(now) else None)
+    possible = smallest / len(now) if smallest <= len(now) else None
+    return McNemar(against, gained, lost, p, possible, chosen)
 
 
 def _smallest(discordant: int) -> int:
@@ -193,9 +205,15 @@ def _row(run: Run, before: Run | None) -> Row:
         trained_parameters=run.audit.trained_parameters,
         chosen=run.chosen,
         interrupted=run.interrupted,
-        mcnemar=exact_mcnemar(before.name, read_right(before), read_right(run)) if before else None,
+        lowest_recall=min(((one.name, one.recall) for one in evaluation.per_class), key=lambda one: one[1]),
+        mcnemar=_test(before, run) if before else None,
         seeds=read_seeds(run),
     )
+
+
+def _test(before: Run, run: Run) -> McNemar:
+    chosen = run.chosen or before.chosen
+    return exact_mcnemar(before.name, read_right(before), read_right(run), chosen)
 
 
 def read_right(run: Run) -> dict[str, bool]:
@@ -238,7 +256,7 @@ def describe(test: McNemar | None) -> str:
     """Say in words what a test found."""
     if test is None:
         return ""
-    found = f"p {test.p:.3f}" if test.p >= 0.001 else f"p {test.p:.0e}"
+    found = (f"p {test.p:.3f}" if test.p >= 0.001 else f"p {test.p:.0e}") + "*" * test.chosen
     if test.significant:
         verdict = ""
     elif test.smallest is None:

@@ -76,10 +76,11 @@ def fit(
                 raise _diverged(history[-1], checkpoint)
             if chosen_epoch(history, recipe) == number:
                 kept = _learned(module)
-            if checkpoint and time.perf_counter() - saved > SAVED_SECONDS:
+            stopped = stop()
+            if checkpoint and (stopped or time.perf_counter() - saved > SAVED_SECONDS):
                 _save(checkpoint, module, kept, optimizer, history)
                 saved = time.perf_counter()
-            if stop():
+            if stopped:
                 break
     if not history:
         raise KeyboardInterrupt

@@ -23,7 +23,7 @@ from stockpot.learning.inputs import AT_ONCE, SMALL, Inputs, fixed, from_photos,
 from stockpot.learning.prefixes import Variation, graph_before, missing_views
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import find_run, run_folder
-from stockpot.learning.starting import start_classifier
+from stockpot.learning.starting import check_unseen, start_classifier
 from stockpot.model.engine import BATCH_SIZE, Engine
 from stockpot.photos.preprocessing import Preprocessing
 from stockpot.photos.splits import Split, split
@@ -56,6 +56,7 @@ def forecast(
     name: str | None = None,
     progress: Progress = silent,
     device: str = "auto",
+    resume: bool = False,
 ) -> Forecast:
     """Return how long `train` would take; what is cached or in a checkpoint does not count.
 
@@ -68,13 +69,14 @@ def forecast(
     with opened.writing():
         sides = split(opened.folder, progress=progress)
         done = find_run(opened, recipe.to_json(), sides.fingerprint, name)
-        if done and not done.interrupted:
+        if done and not (resume and done.interrupted):
             return Forecast(0.0, 0.0)
         folder = (
             done.folder
             if done
             else run_folder(opened, recipe.to_json(), sides.fingerprint, recipe.usual_name, name)
         )
+        check_unseen(recipe, sides)
         classifier = start_classifier(recipe, sides.class_names, progress)
         if recipe.trainable == "head":
             whole = _of_head(opened, recipe, sides, classifier, where, progress)

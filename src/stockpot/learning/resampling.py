@@ -26,13 +26,17 @@ if TYPE_CHECKING:
 FOLDS = 5
 SHARES = (0.1, 0.2, 0.4, 0.8, 1.0)  # of the training photos
 DRAWS = 4  # of photos at each share below 1
+RESAMPLES = 2_000  # of the bootstrap
+_FORMAT = "2"  # of what is kept
+SMALL_GAIN = 0.02  # of accuracy, that would not be worth the work
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """Accuracies of the same recipe under different draws."""
+    """Accuracies of the same recipe with other seeds, or on other parts of the photos."""
 
     accuracies: tuple[float, ...]
+    interval: tuple[float, float] | None = None  # 95 %, Wilson, of all photos where each was held out once
 
     @property
     def count(self) -> int:
@@ -51,7 +55,11 @@ class Resampled:
 
     def __str__(self) -> str:
         """Return mean and standard deviation in words."""
-        return f"{self.mean:.1%} (standard deviation {self.deviation:.1%})"
+        spread = f"standard deviation {self.deviation:.1%}"
+        if self.interval:
+            low, high = self.interval
+            return f"{self.mean:.1%} (95 % interval {low:.1%} to {high:.1%}, {spread})"
+        return f"{self.mean:.1%} ({spread})"
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,7 @@ class LearningCurve:
     photos: tuple[int, ...]  # training photos
     accuracies: tuple[tuple[float, ...], ...]  # of every draw
     n: int  # validation photos
+    gain_interval: tuple[float, float]  # 95 %, of `gain`, paired by photo
 
     @property
     def means(self) -> tuple[float, ...]:
@@ -75,9 +84,10 @@ class LearningCurve:
     @property
     def answer(self) -> Literal["likely", "unclear", "little"]:
         """Tell whether more photos would help, as far as so many validation photos can tell."""
-        if self.gain > self.margin:
+        low, high = self.gain_interval
+        if low > 0:
             return "likely"
-        return "unclear" if self.gain > 0.01 else "little"
+        return "little" if high < SMALL_GAIN else "unclear"
 
     @property
     def intervals(self) -> tuple[tuple[float, float], ...]:
@@ -87,21 +97,18 @@ class LearningCurve:
         tests = (binomtest(round(mean * self.n), self.n) for mean in self.means)
         return tuple(tuple(map(float, test.proportion_ci(method="wilson"))) for test in tests)  # type: ignore[misc]
 
-    @property
-    def margin(self) -> float:
-        """Half the width of the last interval."""
-        low, high = self.intervals[-1]
-        return (high - low) / 2
-
     def __str__(self) -> str:
         """Answer whether more photos would help."""
         points = ", ".join(f"{n}: {mean:.1%}" for n, mean in zip(self.photos, self.means, strict=True))
+        low, high = (100 * end for end in self.gain_interval)
+        photos = f"{self.photos[-3]} to {self.photos[-1]}"
+        gain = f"{100 * self.gain:+.1f} points ({low:+.1f} to {high:+.1f}) from {photos} photos"
         words = {
             "likely": "likely",
             "unclear": "it cannot be told from so few validation photos",
             "little": "not much",
         }
-        return f"would more photos help? {words[self.answer]}: {points} (by training photos)"
+        return f"would more photos help? {words[self.answer]}: {gain}; {points}"
 
 
 def cross_validate(
@@ -117,17 +124,17 @@ def cross_validate(
         return None
     kept = run.folder / "cross_validation.json"
     if value := _kept(kept, run):
-        return Resampled(tuple(value["accuracies"]))
+        return Resampled(tuple(value["accuracies"]), tuple(value["interval"]))
     from sklearn.model_selection import StratifiedGroupKFold
 
     x, y = _features(project, run, photos, progress)
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=run.recipe["seed"])
     parts = list(folds.split(x, y, [photo.group for photo in photos]))
-    accuracies = []
+    right = []
     for done, (learned, held) in enumerate(parts, 1):
-        accuracies.append(_accuracy(run, x, y, learned, held))
+        right.append(_right(run, x, y, learned, held))
         progress("cross-validating", done, FOLDS)
-    found = Resampled(tuple(accuracies))
+    found = Resampled(tuple(float(part.mean()) for part in right), wilson(np.concatenate(right)))
     _keep(kept, run, asdict(found))
     return found
 
@@ -141,18 +148,21 @@ def learning_curve(
     """
     kept = run.folder / "learning_curve.json"
     if value := _kept(kept, run):
-        return LearningCurve(tuple(value["photos"]), tuple(map(tuple, value["accuracies"])), value["n"])
+        draws, interval = tuple(map(tuple, value["accuracies"])), tuple(value["gain_interval"])
+        return LearningCurve(tuple(value["photos"]), draws, value["n"], interval)
     x, y = _features(project, run, split.training + split.validation, progress)
     n = len(split.training)
     held = np.arange(n, len(y))
     chance = np.random.default_rng(run.recipe["seed"])
-    counts, accuracies = [], []
+    counts, right = [], []
     for done, share in enumerate(SHARES, 1):
         drawn = [_thinned(y[:n], share, chance) for _ in range(DRAWS if share < 1 else 1)]
         counts.append(len(drawn[0]))
-        accuracies.append(tuple(_accuracy(run, x, y, rows, held) for rows in drawn))
+        right.append(np.stack([_right(run, x, y, rows, held) for rows in drawn]))  # (draws, n)
         progress("learning from fewer photos", done, len(SHARES))
-    found = LearningCurve(tuple(counts), tuple(accuracies), len(held))
+    accuracies = tuple(tuple(map(float, draws.mean(axis=1))) for draws in right)
+    gains = right[-1].mean(axis=0) - right[-3].mean(axis=0)
+    found = LearningCurve(tuple(counts), accuracies, len(held), _interval(gains))
     _keep(kept, run, asdict(found))
     return found
 
@@ -169,6 +179,7 @@ def _keep(file: Path, run: Run, value: dict[str, Any]) -> None:
 
 def _identity(run: Run) -> list[str]:
     return [
+        _FORMAT,
         run.split_fingerprint,
         str(run.recipe["start"]),
         str(run.recipe["seed"]),
@@ -195,10 +206,25 @@ def _features(
     return features.pooled, labels
 
 
-def _accuracy(
+def wilson(right: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the 95 % interval of an accuracy, from whether each photo is right."""
+    from scipy.stats import binomtest
+
+    low, high = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+    return float(low), float(high)
+
+
+def _interval(gains: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of what was gained photo by photo (bootstrap over photos)."""
+    drawn = np.random.default_rng(0).choice(gains, (RESAMPLES, len(gains))).mean(axis=1)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _right(
     run: Run, x: NDArray[np.float32], y: NDArray[np.int64], learned: NDArray[Any], held: NDArray[Any]
-) -> float:
-    """Train a head on some rows as the run's recipe says, and return its accuracy on others."""
+) -> NDArray[np.bool_]:
+    """Train a head on some rows as the run's recipe says, and return whether it classifies others correctly."""
     import torch
 
     from stockpot.learning.classifier import new_head
@@ -209,7 +235,9 @@ def _accuracy(
     training, validation = (
         fixed(torch.from_numpy(x[rows]), torch.from_numpy(y[rows])) for rows in (learned, held)
     )
-    return fit(head, training, validation, _recipe(run))[-1].validation_accuracy
+    fit(head, training, validation, _recipe(run))
+    with torch.no_grad():
+        return np.asarray(head(torch.from_numpy(x[held])).argmax(dim=1).numpy() == y[held])
 
 
 def _recipe(run: Run) -> "Recipe":
@@ -218,6 +246,7 @@ def _recipe(run: Run) -> "Recipe":
 
     names = (
         "epochs",
+        "keep",
         "batch_size",
         "learning_rate",
         "weight_decay",

@@ -62,6 +62,9 @@ class Run:
     chosen_epoch: int  # whose weights the model has
     interrupted: bool  # by Ctrl-C, before its last epoch
     seconds: dict[str, float] = field(default_factory=dict)  # by stage
+    learned_from: frozenset[str] = (
+        frozenset()
+    )  # 12 digits of each photo's sha256, also those of the runs before
 
     @property
     def started_from(self) -> str:
@@ -123,6 +126,7 @@ def _run(folder: Path, result: dict[str, Any]) -> Run:
         chosen_epoch=result["chosen_epoch"],
         interrupted=result["interrupted"],
         seconds=result["seconds"],
+        learned_from=frozenset(result.get("learned_from", ())),
     )
 
 
@@ -186,7 +190,9 @@ def _other_recipes(project: disk.Project, recipe: dict[str, Any], split_fingerpr
         run = runs.get(folder.name)
         if run is None:  # unfinished: it matters only where there is something to go on from
             unfinished = any(folder.glob("checkpoint*.safetensors"))
-            same = not unfinished or disk.read_json(folder / "recipe.json") == recipe
+            same = not unfinished or _without_hash(disk.read_json(folder / "recipe.json")) == _without_hash(
+                recipe
+            )
         elif run.split_fingerprint == split_fingerprint:
             same = run.recipe == recipe
         else:

@@ -28,6 +28,7 @@ from stockpot.learning.freezing import FreezeAudit
 from stockpot.learning.precision import Precision
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import CHECKED_PHOTOS, Checks, Epoch, Run, read_run
+from stockpot.learning.starting import learned_before, photo_id
 from stockpot.model.activation_maps import activation_maps, residual
 from stockpot.model.engine import BATCH_SIZE, available_threads
 from stockpot.model.model_file import ModelFile, read_model, write_model
@@ -91,6 +92,9 @@ def save_run(folder: Path, project: disk.Project, trained: Trained, features: Fe
     result = {
         "split_fingerprint": sides.fingerprint,
         "photos": {"training": len(sides.training), "validation": len(sides.validation)},
+        "learned_from": sorted(
+            {photo_id(photo) for photo in sides.training} | learned_before(trained.recipe)
+        ),
         "validation": trained.evaluation.to_json(),
         "freeze_audit": asdict(trained.audit),
         "checks": asdict(checks),

@@ -9,8 +9,11 @@ from stockpot.backbones.backbone import Backbone, load_backbone, read_model_back
 from stockpot.errors import RecipeError
 from stockpot.learning.classifier import Classifier
 from stockpot.learning.recipes import Recipe
+from stockpot.learning.runs import read_run
 from stockpot.learning.seeds import read_head
 from stockpot.model.model_file import read_model
+from stockpot.photos.photo import Photo
+from stockpot.photos.splits import Split
 from stockpot.progress import Progress, silent
 
 
@@ -33,6 +36,32 @@ def start_classifier(recipe: Recipe, class_names: tuple[str, ...], progress: Pro
         head = read_head(model, recipe.seed)
         classifier.head.load_state_dict({part: torch.from_numpy(array) for part, array in head.items()})
     return classifier.train()
+
+
+def check_unseen(recipe: Recipe, sides: Split) -> None:
+    """Refuse to go on from a run that has learned from photos that are to be validated on.
+
+    Raises:
+        RecipeError: it has; says how many.
+    """
+    learned = learned_before(recipe)
+    seen = sum(photo_id(photo) in learned for photo in sides.validation)
+    if seen:
+        raise RecipeError(
+            f"{recipe.start} has learned from {seen} of the {len(sides.validation)} validation photos, because the "
+            f"split is another one now: train a new run to start from."
+        )
+
+
+def learned_before(recipe: Recipe) -> frozenset[str]:
+    """Return which photos the run has learned from that a recipe starts with; none where it is no run."""
+    run = read_run(Path(recipe.start).parent) if Path(recipe.start).is_file() else None
+    return run.learned_from if run else frozenset()
+
+
+def photo_id(photo: Photo) -> str:
+    """Return how a run remembers a photo: 12 hexadecimal digits."""
+    return photo.sha256[:12]
 
 
 def _backbone(recipe: Recipe, progress: Progress) -> Backbone:

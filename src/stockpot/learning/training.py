@@ -31,7 +31,7 @@ from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import Run, find_run, run_folder
 from stockpot.learning.saving import Trained, save_run
 from stockpot.learning.seeds import has_seed, save_seed, seed_folder
-from stockpot.learning.starting import start_classifier
+from stockpot.learning.starting import check_unseen, start_classifier
 from stockpot.learning.stopping import stop_softly
 from stockpot.photos.photo import Photo
 from stockpot.photos.splits import Split, split
@@ -49,8 +49,8 @@ def train(
 ) -> Run:
     """Train a classifier by a recipe, and keep the run.
 
-    Killed or stopped before its end, the same call goes on after the last complete epoch. Ctrl-C ends the
-    training after the batch it is at, and the run is completed with the epochs that were finished.
+    Killed before its end, the same call goes on after the last epoch that was kept. Ctrl-C ends the training
+    after the batch it is at, and the run is completed with the epochs that were finished.
 
     Args:
         project: a project folder; it is split first if it is not.
@@ -68,7 +68,8 @@ def train(
 
     Raises:
         ProjectError, PhotoError: no project, or photos that no classifier can be made of.
-        RecipeError: the name belongs to another recipe, or a field cannot be carried out.
+        RecipeError: the name belongs to another recipe, a field cannot be carried out, or the run to start from
+            has learned from what are validation photos now.
         WrongUse: there is no such device here.
         WeightsError: the backbone's weights cannot be had.
         ModelError: what was saved is not what was trained.
@@ -149,12 +150,13 @@ class _Training:
     def _learn(self) -> tuple[Trained, Features, Callable[[], None]]:
         """Return what was trained, features of the validation photos, and what to call when it is saved."""
         clock = _Clock()
+        check_unseen(self.recipe, self.sides)
         classifier = start_classifier(self.recipe, self.sides.class_names, self.progress)
         clock.lap("weights")
         learning = self._learning(classifier)
         clock.lap("preparing photos")
         checkpoint = checkpoint_of(self.folder, self.recipe, self.sides)
-        checkpoint.forget_unless("split")  # of photos that have changed since: of no use any more
+        checkpoint.forget_others()  # its folder was given to this recipe: they are of no use any more
         before = snapshot(classifier)
         with stop_softly() as stop:
             history = fit(

@@ -36,15 +36,15 @@ def learning_curves(
         quantity: `"loss"` or `"accuracy"`.
         title: of the vertical axis.
         side_title: of the legend.
-        before: epochs of the run that it went on from, drawn to the left of a line.
+        before: epochs of the run that it went on from, drawn to the left of a line, the last one as epoch 0.
     """
     rows = [
         {"epoch": number, "side": side, "value": getattr(epoch, f"{side}_{quantity}")}
-        for number, epoch in enumerate(before + history, 1)
+        for number, epoch in enumerate(before + history, 1 - len(before))
         for side in _SIDES
     ]
     curves = _curves(quantity, title, side_title)
-    start = {"data": {"values": [{"epoch": len(before) + 0.5}]}, **_RULE}
+    start = {"data": {"values": [{"epoch": 0.5}]}, **_RULE}
     return _wide(rows) | ({"layer": [start, curves]} if before else curves)
 
 

@@ -52,6 +52,7 @@ def read_training(run: Run, before: Run | None, model: ModelFile, project: str, 
     channels, height, width = run.maps
     tenth = before is not None and math.isclose(recipe["learning_rate"], before.recipe["learning_rate"] / 10)
     views = recipe["views"]
+    origin = "other" if not run.started_from else "run" if recipe["head"] == "keep" else "head"
     return say(
         f"training.how_{kind(run)}",
         size=recipe["image_size"],
@@ -63,10 +64,8 @@ def read_training(run: Run, before: Run | None, model: ModelFile, project: str, 
         block=recipe["trainable"],
         trained=f"{audit.trained_parameters:,}",
         all=f"{audit.trained_parameters + audit.frozen_parameters:,}",
-        origin=say(
-            f"training.origin_{'run' if run.started_from else 'other'}",
-            start=run.started_from or recipe["start"],
-        ),
+        origin=say(f"training.origin_{origin}", start=run.started_from or recipe["start"]),
+        batch_norm=say(f"training.batch_norm_{recipe['batch_norm']}"),
         varied=say(f"training.varied_{recipe['augment']}"),
         views=say("training.view") if views == 1 else say("training.views", count=views),
         rate=f"{recipe['learning_rate']:g}",
@@ -102,16 +101,18 @@ def read_learning_curve(curve: LearningCurve, say: Say) -> str:
         f"comparison.more_{curve.answer}",
         before=curve.photos[-3],
         all=curve.photos[-1],
-        gain=f"{100 * curve.gain:.1f}",
+        gain=f"{100 * curve.gain:+.1f}",
+        low=f"{100 * curve.gain_interval[0]:+.1f}",
+        high=f"{100 * curve.gain_interval[1]:+.1f}",
     )
-    return f"{answer} {say('comparison.more_note', n=curve.n, margin=f'{100 * curve.margin:.1f}')}"
+    return f"{answer} {say('comparison.more_note', n=curve.n)}"
 
 
 def read_test(test: McNemar | None, say: Say) -> str:
     """Say what a run's test against another found."""
     if test is None:
         return ""
-    p = f"{test.p:.3f}" if test.p >= 0.001 else f"{test.p:.0e}"
+    p = (f"{test.p:.3f}" if test.p >= 0.001 else f"{test.p:.0e}") + "*" * test.chosen
     found = say("comparison.test", against=test.against, gained=test.gained, lost=test.lost, p=p)
     if test.significant:
         return found
@@ -125,7 +126,13 @@ def read_remarks(comparison: Comparison, say: Say) -> list[str]:
     """Return what must be said beside the table, a sentence each."""
 
     def spread(key: str, run: str, found: Resampled) -> str:
-        figures = {"mean": percent(found.mean), "deviation": f"{100 * found.deviation:.1f}"}
+        low, high = map(percent, found.interval or (0.0, 0.0))
+        figures = {
+            "mean": percent(found.mean),
+            "deviation": f"{100 * found.deviation:.1f}",
+            "low": low,
+            "high": high,
+        }
         return say(f"comparison.{key}", run=run, count=found.count, **figures)
 
     rows = comparison.rows
@@ -135,7 +142,17 @@ def read_remarks(comparison: Comparison, say: Say) -> list[str]:
     remarks += [spread("folds", comparison.probe, comparison.folds)] if comparison.folds else []
     if comparison.unequal:
         (few, least), (many, most) = comparison.unequal
-        remarks.append(say("comparison.unequal", few=few, least=least, many=many, most=most))
+        lowest = (
+            say(
+                "comparison.recall",
+                run=row.name,
+                share=percent(row.lowest_recall[1]),
+                label=row.lowest_recall[0],
+            )
+            for row in rows
+        )
+        counts = {"few": few, "least": least, "many": many, "most": most}
+        remarks.append(say("comparison.unequal", recalls=", ".join(lowest), **counts))
     return remarks + [say("comparison.stale", run=name) for name in comparison.stale]
 
 

@@ -4,6 +4,7 @@ import datetime
 import json
 import math
 import re
+import shlex
 from collections import Counter
 from dataclasses import fields, replace
 from importlib.metadata import version
@@ -132,7 +133,7 @@ def _render(
         "percent": percent,
         "in_words": in_words,
         "read_test": read_test,
-        "remarks": read_remarks(comparison, say),
+        "remarks": [*read_remarks(comparison, say), *_missing(trainings, opened, say)],
         "which": say(f"evaluation.{'asked' if asked else 'best'}", run=run.name, runs=len(comparison.rows)),
         "draws": DRAWS,
         "decimal": lambda value: f"{value:.3f}",
@@ -231,7 +232,8 @@ def _training(run: Run, runs: dict[str, Run], project: str, say: Say) -> dict[st
         "run": run,
         "before": before.name if before else "",
         "how": read_training(run, before, read_model(run.model_path), project, say),
-        "code": _code(run, before, project),
+        "code": code(run, before, project),
+        "epochs": list(enumerate((*earlier, *run.history), 1 - len(earlier))),
         "summary": read_summary(run, say),
         "loss": charts.learning_curves(run.history, "loss", say("training.loss"), side, earlier),
         "accuracy": charts.learning_curves(run.history, "accuracy", say("training.accuracy"), side, earlier),
@@ -242,30 +244,54 @@ def _training(run: Run, runs: dict[str, Run], project: str, say: Say) -> dict[st
     }
 
 
-def _code(run: Run, before: Run | None, project: str) -> str:
-    """Return the call that makes a run again."""
+def _missing(trainings: list[dict[str, Any]], opened: disk.Project, say: Say) -> list[str]:
+    """Say which trainings of the lab are not there, and what would do them."""
+    there = {(part["number"], kind(part["run"])) for part in trainings}
+    known = {("3", "scratch"): "scratch", ("4", "probe"): "cifar", ("5.4", "tail"): "tail"}
+    if ("5.4", "tuned") in there:
+        del known["5.4", "tail"]
+    names = [name for place, name in known.items() if place not in there]
+    command = (
+        f"stockpot study {shlex.quote(opened.folder.name)} --recipes {','.join(names)} --time-budget none"
+    )
+    return [say("comparison.missing", names=", ".join(names), command=command)] if names else []
+
+
+def code(run: Run, before: Run | None, project: str) -> str:
+    """Return the call that makes a run again.
+
+    Args:
+        run: the run.
+        before: the one that it went on from, if that is here.
+        project: name of the project.
+    """
     recipe = dict(run.recipe)
-    backbone, start = json.dumps(recipe.pop("backbone")), recipe.pop("start")
-    given = [f"backbone={backbone}"]
-    if run.kind == "fine-tune":
-        given = [f"start={_variable(run.started_from) if run.started_from else json.dumps(start)}"]
-        given += [f"trainable={json.dumps(recipe['trainable'])}"] if recipe["trainable"] != "all" else []
+    backbone, start, trainable = (recipe.pop(name) for name in ("backbone", "start", "trainable"))
+    entry = CATALOG.get(backbone)
+    own = start.startswith("weights ")  # a network that only its owner can build
+    given = [f"backbone={_variable(backbone) if own else json.dumps(backbone)}"]
+    if recipe["head"] == "keep":
+        made = "fine-tune"
+        given = [f"start={_variable(before.name) if before else json.dumps(start)}"]
+        given += [f"trainable={json.dumps(trainable)}"] if trainable != "all" else []
     else:
-        entry = CATALOG.get(run.recipe["backbone"])
-        if run.kind == "linear-probe" and (entry is None or start != entry.start):
-            given.append(f"start={json.dumps(start)}")
-        if entry is None or recipe["image_size"] != entry.image_size:
+        made = "from-scratch" if start == "random" and trainable == "all" else "linear-probe"
+        if made == "linear-probe":
+            usual_start = own or (entry is not None and start == entry.start)
+            given += (
+                []
+                if usual_start
+                else [f"start={_variable(before.name) + '.folder' if before else json.dumps(start)}"]
+            )
+            given += [f"trainable={json.dumps(trainable)}"] if trainable != "head" else []
+        if not own and (entry is None or recipe["image_size"] != entry.image_size):
             given.append(f"image_size={recipe['image_size']}")
-    usual = {field.name: field.default for field in fields(Recipe)} | USUAL[run.kind]
-    if before:
+    usual = {field.name: field.default for field in fields(Recipe)} | USUAL[made]
+    if before and made == "fine-tune":
         usual["learning_rate"] = before.recipe["learning_rate"] / 10
-    derived = {"trainable", "image_size"}
-    given += [
-        f"{name}={json.dumps(value)}"
-        for name, value in recipe.items()
-        if name not in derived and value != usual[name]
-    ]
-    call = f"{run.kind.replace('-', '_')}({', '.join(given)})"
+    del recipe["image_size"]
+    given += [f"{name}={json.dumps(value)}" for name, value in recipe.items() if value != usual[name]]
+    call = f"{made.replace('-', '_')}({', '.join(given)})"
     return f"{_variable(run.name)} = stockpot.train({json.dumps(project)}, stockpot.Recipe.{call})"
 
 
