@@ -212,10 +212,11 @@ class _Training:
             return _Learning(classifier.head, fixed(x[: len(y)], y), fixed(x[len(y) :], y_validation))
         pixels, seen = (read_pixels(side, backbone.preprocessing, self.progress) for side in photos)
         if recipe.trainable == "all":
+            classifier.unfreeze()
             if recipe.start == "random" and recipe.backbone == "cifar":
                 some = pixels[: max(1, cifar_resnet.WHITENING_PIXELS // recipe.image_size**2)]
                 cifar_resnet.whiten(backbone.module, backbone.normalize(some))
-            classifier.unfreeze().to(self.device).to(memory_format=torch.channels_last)
+            classifier.to(self.device).to(memory_format=torch.channels_last)
             return _Learning(classifier, from_photos(pixels, y, recipe), fixed(seen, y_validation))
         before, tail = classifier.freeze_before(recipe.trainable)
         views = self._views(backbone, before, photos[0], pixels, recipe.views)
