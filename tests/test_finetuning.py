@@ -41,7 +41,7 @@ def project(probed, tmp_path):
 def test_all_layers_learn_and_statistics_stand(project, probed):
     """From the probe's weights and head, a tenth of its learning rate, the best epoch kept and marked."""
     recipe = Recipe.fine_tune(project / "runs" / "probe", epochs=2)
-    assert recipe.learning_rate == pytest.approx(3e-4)
+    assert recipe.learning_rate == pytest.approx(3e-4) and recipe.warmup == 0.1
     run = train(project, recipe)
     assert run.name == "tuned" and run.started_from == "probe" and run.chosen
     audit = run.audit

@@ -8,7 +8,7 @@ from torch import nn
 from stockpot.errors import RecipeError
 from stockpot.learning.checkpoint import Checkpoint
 from stockpot.learning.classifier import new_head
-from stockpot.learning.fitting import fit, measure
+from stockpot.learning.fitting import _schedule, fit, measure
 from stockpot.learning.inputs import Inputs, fixed
 from stockpot.learning.precision import fast_precision, precision_of
 from stockpot.learning.recipes import Recipe
@@ -126,6 +126,19 @@ def test_the_epoch_that_counts_is_the_best_one(data):
     assert measure(heads[0], wrong)[0] == pytest.approx(min(losses))
     last = fit(heads[1], data, wrong, replace(recipe, keep="last"))
     assert measure(heads[1], wrong)[0] == pytest.approx(last[-1].validation_loss)
+
+
+def test_the_learning_rate_rises_and_falls(data):
+    """A quarter of sixteen steps rises evenly; then half a cosine, as without a warm-up."""
+    rates = [_schedule(step, 16, 0.25) for step in range(16)]
+    plain = [_schedule(step, 16, 0.0) for step in range(16)]
+    assert plain[0] == 1 and plain[8] == pytest.approx(0.5) and plain == sorted(plain, reverse=True)
+    assert [rate / flat for rate, flat in zip(rates, plain, strict=True)] == pytest.approx(
+        [0.25, 0.5, 0.75] + [1] * 13
+    )
+    head = new_head(5, 3, seed=0)
+    history = fit(head, data, data, replace(RECIPE, warmup=0.5))
+    assert history[0].learning_rate == pytest.approx(RECIPE.learning_rate * _schedule(3, 16, 0.5))
 
 
 def test_a_diverging_training_says_so(data):

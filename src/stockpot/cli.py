@@ -446,7 +446,13 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Photos a step.", show_default="32")] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="At the first step.", show_default="0.003, a tenth of that for fine-tune"),
+        typer.Option(help="The highest.", show_default="0.003, a tenth of that for fine-tune"),
+    ] = None,
+    warmup: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of all steps in which it rises first.", show_default="0, 0.1 for all layers"
+        ),
     ] = None,
     weight_decay: Annotated[float | None, typer.Option(help="AdamW's.")] = None,
     label_smoothing: Annotated[
@@ -497,6 +503,7 @@ def train(
         keep=keep,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        warmup=warmup,
         weight_decay=weight_decay,
         label_smoothing=label_smoothing,
         class_weights=class_weights,

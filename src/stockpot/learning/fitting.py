@@ -36,7 +36,7 @@ def fit(
     stop: Callable[[], bool] = lambda: False,
     progress: Progress = silent,
 ) -> tuple[Epoch, ...]:
-    """Train a module with AdamW and a learning rate that falls along half a cosine.
+    """Train a module with AdamW and a learning rate that falls along half a cosine, after a warm-up if asked for.
 
     Afterwards the module is what it was after the epoch that the recipe keeps. Order and variation of every
     epoch follow from the recipe's seed and the epoch's number alone, so that a training that goes on from a
@@ -139,7 +139,7 @@ def _epoch(
             return None
         done = (number - 1) * steps + step
         for group in optimizer.param_groups:
-            group["lr"] = _falling(recipe.learning_rate, done, recipe.epochs * steps)
+            group["lr"] = recipe.learning_rate * _schedule(done, recipe.epochs * steps, recipe.warmup)
         torch.manual_seed(seed_of(recipe.seed, number, step))  # of dropout, where there is some
         losses, correct = _learn(module, training, rows, number, weights, recipe.label_smoothing, precision)
         optimizer.step()
@@ -199,8 +199,10 @@ def _class_weights(labels: Tensor, recipe: Recipe) -> Tensor:
     )
 
 
-def _falling(highest: float, step: int, steps: int) -> float:
-    return highest * (1 + math.cos(math.pi * step / steps)) / 2
+def _schedule(step: int, steps: int, warmup: float) -> float:
+    """Return the share of the highest learning rate at a step: half a cosine, which rises over the first steps."""
+    rising = min(1.0, (step + 1) / max(1.0, warmup * steps))
+    return rising * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 def _learned(module: nn.Module) -> dict[str, Tensor]:

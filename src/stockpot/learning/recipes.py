@@ -34,6 +34,7 @@ USUAL: dict[str, dict[str, Any]] = {  # recipes by name, and the fields in which
         "label_smoothing": 0.1,
     },
 }
+WARMUP = 0.1  # where all layers go on learning: AdamW's first steps are as long for each of them
 _NAMED_STARTS = {"random", "pretrained", *(entry.start for entry in CATALOG.values())}
 _CHOICES = {
     "head": ("new", "keep"),
@@ -62,7 +63,8 @@ class Recipe:
     epochs: int = 30  # passes over the training photos
     keep: Literal["last", "best"] = "last"  # epoch that counts; best: of the lowest validation loss
     batch_size: int = 32  # photos a step
-    learning_rate: float = 3e-3  # at the first step; falls to zero along half a cosine
+    learning_rate: float = 3e-3  # the highest; falls to zero along half a cosine
+    warmup: float = 0.0  # share of all steps in which it rises first
     weight_decay: float = 1e-2  # AdamW's, decoupled; of filters and matrices
     label_smoothing: float = 0.0  # share of the truth that is spread over all classes
     class_weights: Literal["none", "balanced"] = "none"  # balanced: every class counts as much as any other
@@ -94,6 +96,8 @@ class Recipe:
             raise RecipeError(f"weight_decay is {self.weight_decay}; expected 0 or more.")
         if not 0 <= self.seed < 2**32:
             raise RecipeError(f"seed is {self.seed}; expected 0 to {2**32 - 1}.")
+        if not 0 <= self.warmup < 1:
+            raise RecipeError(f"warmup is {self.warmup}; expected 0 to below 1.")
         if not 0 <= self.label_smoothing < 1:
             raise RecipeError(f"label_smoothing is {self.label_smoothing}; expected 0 to below 1.")
         if self.views > MOST_VIEWS:
@@ -202,6 +206,8 @@ class Recipe:
         is_run = "trainable" in model.recipe  # a pretrained model's rate was that of another optimizer
         rate = model.recipe["learning_rate"] if is_run else cls.learning_rate
         own = {"start": str(model.path), "trainable": trainable, "learning_rate": rate / 10}
+        if trainable == "all":
+            own["warmup"] = WARMUP
         return cls._made(USUAL["fine-tune"] | own, None, changes)
 
     @classmethod

@@ -22,7 +22,7 @@ from stockpot.errors import ProjectError
 from stockpot.explanation.explanation import Explanation, shared_scale, thumbnail
 from stockpot.explanation.selection import Selection, explain_run
 from stockpot.learning.comparison import Comparison, compare
-from stockpot.learning.recipes import USUAL, Recipe
+from stockpot.learning.recipes import USUAL, WARMUP, Recipe
 from stockpot.learning.resampling import DRAWS
 from stockpot.learning.runs import Run, best_run, read_runs
 from stockpot.model.model_file import ModelFile, read_model
@@ -289,6 +289,8 @@ def code(run: Run, before: Run | None, project: str) -> str:
     usual = {field.name: field.default for field in fields(Recipe)} | USUAL[made]
     if before and made == "fine-tune":
         usual["learning_rate"] = before.recipe["learning_rate"] / 10
+    if made == "fine-tune" and trainable == "all":
+        usual["warmup"] = WARMUP
     del recipe["image_size"]
     given += [f"{name}={json.dumps(value)}" for name, value in recipe.items() if value != usual[name]]
     call = f"{made.replace('-', '_')}({', '.join(given)})"
