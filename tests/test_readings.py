@@ -26,6 +26,10 @@ def test_curves_are_read_as_they_run(solar, losses, words):
     [
         ({"trainable": "all", "head": "keep"}, "means and variances are fixed"),
         (
+            {"trainable": "all", "head": "keep", "warmup": 0.1},
+            "the learning rate rises to 0.003 over the first 10% of",
+        ),
+        (
             {"trainable": "all", "head": "keep", "batch_norm": "training"},
             "learns its means and variances too",
         ),

@@ -68,7 +68,11 @@ def read_training(run: Run, before: Run | None, model: ModelFile, project: str, 
         batch_norm=say(f"training.batch_norm_{recipe['batch_norm']}"),
         varied=say(f"training.varied_{recipe['augment']}"),
         views=say("training.view") if views == 1 else say("training.views", count=views),
-        rate=f"{recipe['learning_rate']:g}",
+        rate=say(
+            f"training.rate_{'rises' if recipe['warmup'] else 'falls'}",
+            rate=f"{recipe['learning_rate']:g}",
+            share=f"{recipe['warmup']:.0%}",
+        ),
         tenth=say("training.tenth") if tenth else "",
         project=shlex.quote(project),
     )
