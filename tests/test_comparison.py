@@ -7,7 +7,7 @@ import pytest
 from stockpot.errors import ProjectError
 from stockpot.learning.comparison import Comparison, McNemar, Row, compare, describe, exact_mcnemar
 from stockpot.learning.recipes import Recipe
-from stockpot.learning.resampling import LearningCurve, Resampled, _interval, cross_validate
+from stockpot.learning.resampling import LearningCurve, Resampled, cross_validate, paired_interval
 from stockpot.learning.runs import read_runs
 from stockpot.learning.training import train
 from stockpot.photos.splits import split
@@ -118,9 +118,13 @@ def test_the_gain_of_more_photos_is_paired_by_photo(compared):
     curve = compared[1].curve
     low, high = curve.gain_interval
     assert low <= curve.gain <= high
-    assert _interval(np.zeros(20)) == (0.0, 0.0)
-    low, high = _interval(np.array([1.0] * 30 + [0.0] * 70))  # 30 of 100 photos gained: by hand 0.3 +- 0.09
-    assert low == pytest.approx(0.21, abs=0.015) and high == pytest.approx(0.39, abs=0.015)
+    low, high = paired_interval(np.zeros((1, 2)))  # two photos tell nothing
+    assert low < -0.5 and high > 0.5
+    # 30 of 100 photos gained, by hand: 102 with a mean of .294 and a variance of (32 - 102 x .294^2) / 101
+    low, high = paired_interval(np.array([[1.0] * 30 + [0.0] * 70]))
+    assert (low, high) == pytest.approx((0.196, 0.392), abs=1e-3)
+    draws = paired_interval(np.array([[1.0] * 30 + [0.0] * 70, [0.0] * 100]))
+    assert draws[1] - draws[0] > 0.3  # two draws that differ so much say little
 
 
 def test_near_duplicates_stay_in_one_fold(solar, tmp_path):

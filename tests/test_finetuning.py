@@ -172,14 +172,16 @@ def test_a_forecast_is_of_what_is_left_to_do(project):
     tail = train(project, other)
     assert len(list(Project(project).graphs.glob("*.onnx"))) == graphs + 1  # that of the tuned network
     assert forecast(project, other).seconds == 0
-    assert tail.learned_from == read_run(project / "runs" / "probe").learned_from
+    assert (
+        read_model(tail.model_path).learned_from
+        == read_model(project / "runs/probe/model.safetensors").learned_from
+    )
 
 
 def test_what_a_run_has_learned_from_is_not_validated_on(project):
     """After another split nothing goes on from the old probe; a run on the new split can be gone on from."""
-    probe = read_run(project / "runs" / "probe")
-    before = split(project)
-    assert probe.learned_from == {photo.sha256[:12] for photo in before.training}
+    probe = read_model(project / "runs" / "probe" / "model.safetensors")
+    assert set(probe.learned_from) == {photo.sha256[:12] for photo in split(project).training}
     sides = split(project, seed=3)
     seen = sum(photo.sha256[:12] in probe.learned_from for photo in sides.validation)
     assert seen
@@ -187,9 +189,13 @@ def test_what_a_run_has_learned_from_is_not_validated_on(project):
         with pytest.raises(
             RecipeError, match=f"learned from {seen} of the {len(sides.validation)} validation photos"
         ):
-            go_on(project, Recipe.fine_tune(probe, "conv_head", epochs=1))
+            go_on(project, Recipe.fine_tune(probe.path, "conv_head", epochs=1))
+    assert not (project / "runs" / "tail").exists()
     again = train(project, Recipe.linear_probe("efficientnet_lite0", image_size=64, epochs=5))
-    assert train(project, Recipe.fine_tune(again, "conv_head", epochs=1, views=1)).split_fingerprint != before
+    assert (
+        train(project, Recipe.fine_tune(again, "conv_head", epochs=1, views=1)).split_fingerprint
+        == sides.fingerprint
+    )
 
 
 def start(project, *more):

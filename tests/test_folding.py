@@ -78,27 +78,43 @@ def test_a_network_is_as_before_afterwards():
     assert not any("forward" in vars(layer) for layer in network.modules())
 
 
+class Shared(nn.Module):
+    """A convolution that BatchNorm reads, and a shortcut too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        seen = self.convolution(x)
+        return self.norm(seen) + seen
+
+
 def test_what_follows_on_something_else_is_left_alone():
-    """BatchNorm in training mode, one that reads no convolution, and one whose convolution others read too."""
-
-    class Shared(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.convolution, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
-
-        def forward(self, x: Tensor) -> Tensor:
-            seen = self.convolution(x)
-            return self.norm(seen) + seen
-
+    """BatchNorm that reads no convolution or has no statistics; a convolution that others read too, also when new."""
     x = torch.randn(2, 3, 16, 16, dtype=torch.double)
-    learning = awake(small()).train()
     first = awake(nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3)))
-    shared = awake(Shared())
-    for network in (learning, first, shared):
+    bare = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)).double().eval()
+    for network in (first, bare, awake(Shared()), Shared().double().eval()):
         expected = network(x)
         with folded(network, x[:1]) as layers:
             assert layers == 0
             torch.testing.assert_close(network(x), expected)
+
+
+def test_statistics_that_learn_are_not_touched():
+    """A network with BatchNorm in training mode is not even run: one photo would move its statistics."""
+    network = awake(small()).train()
+    before = copy.deepcopy(network.state_dict())
+    with folded(network, torch.randn(1, 3, 16, 16, dtype=torch.double)) as layers:
+        assert layers == 0
+    assert all(tensor.equal(before[name]) for name, tensor in network.state_dict().items())
+    mixed = nn.Sequential(small(), nn.BatchNorm2d(8)).double()
+    mixed[0].eval()
+    before = copy.deepcopy(mixed.state_dict())
+    with folded(mixed, torch.randn(1, 3, 16, 16, dtype=torch.double)) as layers:
+        assert layers == 2 and mixed[1].training
+    assert all(tensor.equal(before[name]) for name, tensor in mixed.state_dict().items())
 
 
 def test_dropout_does_not_hide_that_it_is_the_same():

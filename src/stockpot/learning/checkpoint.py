@@ -47,7 +47,7 @@ class Checkpoint:
         text = {
             "origin": json.dumps(self.origin),
             "state": json.dumps(state),
-            "machine": json.dumps(_machine()),
+            "machine": json.dumps(_machine(optimizers)),
         }
         with disk.replacing(self.path) as temporary:
             try:
@@ -77,9 +77,9 @@ class Checkpoint:
             origin, state = json.loads(text["origin"]), json.loads(text["state"])
         except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
             raise RecipeError(f"{self.path} is damaged ({error}): delete it to begin anew.") from None
-        if text.get("machine") != json.dumps(_machine()):
+        if text.get("machine") != json.dumps(_machine(optimizers)):
             log.warning(
-                "%s was made with another torch, number of threads or precision: the last bits may differ.",
+                "%s was made with another torch, device or number of threads: the last bits may differ.",
                 self.path,
             )
         if origin != json.loads(json.dumps(self.origin)):
@@ -122,12 +122,14 @@ def checkpoint_of(folder: Path, recipe: Recipe, split: Split) -> Checkpoint:
     return Checkpoint(folder / f"checkpoint{recipe.seed or ''}.safetensors", origin)
 
 
-def _machine() -> dict[str, Any]:
+def _machine(optimizers: Optimizers) -> dict[str, Any]:
     """Return what the same bits depend on."""
+    device = optimizers[0].param_groups[0]["params"][0].device.type
     return {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "precision": fast_precision(),
+        "device": device,
+        "precision": fast_precision(device),
     }
 
 

@@ -55,7 +55,8 @@ class TorchEngine:
     @torch.no_grad()
     def run(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return pooled features `(N, C)` and feature maps `(N, C, h, w)` of `(N, S, S, 3)` pixels."""
-        maps = self.network(torch.from_numpy(pixels).to(self.device))
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            maps = self.network(torch.from_numpy(pixels).to(self.device))
         return maps.mean(dim=(2, 3)).cpu().numpy(), maps.cpu().numpy()
 
 
@@ -68,5 +69,5 @@ def frozen_engine(graph: Path, network: nn.Module, device: torch.device) -> Engi
         device: what computes.
     """
     if device.type == "cpu":
-        return load_engine(graph)
+        return load_engine(graph, device="cpu")
     return TorchEngine(copy.deepcopy(network).eval().to(device).to(memory_format=torch.channels_last), device)

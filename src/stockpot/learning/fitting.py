@@ -188,7 +188,7 @@ def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         {"params": [p for p in learns if p.ndim > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in learns if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, recipe.learning_rate)
+    return torch.optim.AdamW(groups, recipe.learning_rate, fused=True)
 
 
 def _class_weights(labels: Tensor, recipe: Recipe) -> Tensor:
@@ -226,7 +226,8 @@ def _take_up(
         for side in ("now.", "kept.")
     )
     module.load_state_dict(now, strict=False)
-    return [Epoch(**epoch) for epoch in history], kept or now
+    there = device_of(module)
+    return [Epoch(**epoch) for epoch in history], {name: t.to(there) for name, t in (kept or now).items()}
 
 
 def _save(

@@ -30,8 +30,8 @@ class FreezeAudit:
 
 
 def snapshot(classifier: "Classifier") -> "dict[str, Tensor]":
-    """Return a copy of every parameter and buffer."""
-    return {name: tensor.detach().clone() for name, tensor in classifier.state_dict().items()}
+    """Return a copy of every parameter and buffer, on the processor."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in classifier.state_dict().items()}
 
 
 def audit_freeze(before: "dict[str, Tensor]", classifier: "Classifier") -> FreezeAudit:

@@ -13,7 +13,8 @@ Precision = Literal["bfloat16", "float32"]
 def fast_precision(device: str = "cpu") -> Precision:
     """Return the precision that convolutions compute fastest in on a kind of device."""
     if device != "cpu":
-        return "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+        real = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bfloat16" if real else "float32"
     known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return "bfloat16" if known.get("avx512_bf16") or known.get("amx_bf16") else "float32"
 

@@ -62,9 +62,6 @@ class Run:
     chosen_epoch: int  # whose weights the model has
     interrupted: bool  # by Ctrl-C, before its last epoch
     seconds: dict[str, float] = field(default_factory=dict)  # by stage
-    learned_from: frozenset[str] = (
-        frozenset()
-    )  # 12 digits of each photo's sha256, also those of the runs before
 
     @property
     def started_from(self) -> str:
@@ -126,7 +123,6 @@ def _run(folder: Path, result: dict[str, Any]) -> Run:
         chosen_epoch=result["chosen_epoch"],
         interrupted=result["interrupted"],
         seconds=result["seconds"],
-        learned_from=frozenset(result.get("learned_from", ())),
     )
 
 

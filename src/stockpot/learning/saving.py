@@ -92,9 +92,6 @@ def save_run(folder: Path, project: disk.Project, trained: Trained, features: Fe
     result = {
         "split_fingerprint": sides.fingerprint,
         "photos": {"training": len(sides.training), "validation": len(sides.validation)},
-        "learned_from": sorted(
-            {photo_id(photo) for photo in sides.training} | learned_before(trained.recipe)
-        ),
         "validation": trained.evaluation.to_json(),
         "freeze_audit": asdict(trained.audit),
         "checks": asdict(checks),
@@ -122,6 +119,9 @@ def _write_model(path: Path, trained: Trained, graphs: Path) -> None:
         attribution=backbone.attribution,
         weight=head.weight.detach().numpy(),
         bias=head.bias.detach().numpy(),
+        learned_from=tuple(
+            sorted({photo_id(photo) for photo in trained.split.training} | learned_before(trained.recipe))
+        ),
     )
     graph = b"" if backbone.buildable else (graphs / f"{backbone.key}.onnx").read_bytes()
     write_model(model, {name: tensor.numpy() for name, tensor in backbone.weights().items()}, graph)

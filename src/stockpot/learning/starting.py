@@ -9,9 +9,8 @@ from stockpot.backbones.backbone import Backbone, load_backbone, read_model_back
 from stockpot.errors import RecipeError
 from stockpot.learning.classifier import Classifier
 from stockpot.learning.recipes import Recipe
-from stockpot.learning.runs import read_run
 from stockpot.learning.seeds import read_head
-from stockpot.model.model_file import read_model
+from stockpot.model.model_file import is_model, read_model
 from stockpot.photos.photo import Photo
 from stockpot.photos.splits import Split
 from stockpot.progress import Progress, silent
@@ -39,7 +38,7 @@ def start_classifier(recipe: Recipe, class_names: tuple[str, ...], progress: Pro
 
 
 def check_unseen(recipe: Recipe, sides: Split) -> None:
-    """Refuse to go on from a run that has learned from photos that are to be validated on.
+    """Refuse to go on from a model that has learned from photos that are to be validated on.
 
     Raises:
         RecipeError: it has; says how many.
@@ -54,13 +53,13 @@ def check_unseen(recipe: Recipe, sides: Split) -> None:
 
 
 def learned_before(recipe: Recipe) -> frozenset[str]:
-    """Return which photos the run has learned from that a recipe starts with; none where it is no run."""
-    run = read_run(Path(recipe.start).parent) if Path(recipe.start).is_file() else None
-    return run.learned_from if run else frozenset()
+    """Return which photos the model has learned from that a recipe starts with; none where it is no model."""
+    start = Path(recipe.start)
+    return frozenset(read_model(start).learned_from) if is_model(start) else frozenset()
 
 
 def photo_id(photo: Photo) -> str:
-    """Return how a run remembers a photo: 12 hexadecimal digits."""
+    """Return how a model remembers a photo: 12 hexadecimal digits."""
     return photo.sha256[:12]
 
 

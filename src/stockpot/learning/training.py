@@ -84,6 +84,7 @@ def train(
         sides = split(opened.folder, progress=progress)
         run = find_run(opened, recipe.to_json(), sides.fingerprint, name)
         if run is None or (resume and run.interrupted):
+            check_unseen(recipe, sides)
             folder = (
                 run.folder
                 if run
@@ -150,7 +151,6 @@ class _Training:
     def _learn(self) -> tuple[Trained, Features, Callable[[], None]]:
         """Return what was trained, features of the validation photos, and what to call when it is saved."""
         clock = _Clock()
-        check_unseen(self.recipe, self.sides)
         classifier = start_classifier(self.recipe, self.sides.class_names, self.progress)
         clock.lap("weights")
         learning = self._learning(classifier)

@@ -38,6 +38,7 @@ class ModelFile:
     attribution: str  # where the backbone's weights came from
     weight: NDArray[np.float32]  # (K, C)
     bias: NDArray[np.float32]  # (K,)
+    learned_from: tuple[str, ...] = ()  # 12 hexadecimal digits of the sha256 of every photo
 
     @property
     def key(self) -> str:
@@ -65,6 +66,7 @@ def write_model(model: ModelFile, backbone: Tensors, graph: bytes = b"") -> None
         "recipe": model.recipe,
         "metrics": model.metrics,
         "attribution": model.attribution,
+        "learned_from": model.learned_from,
     }
     tensors = {f"backbone.{name}": np.ascontiguousarray(value) for name, value in backbone.items()}
     tensors |= {"head.weight": model.weight, "head.bias": model.bias}
@@ -102,6 +104,7 @@ def read_model(path: Path) -> ModelFile:
                 attribution=metadata["attribution"],
                 weight=file.get_tensor("head.weight"),
                 bias=file.get_tensor("head.bias"),
+                learned_from=tuple(metadata.get("learned_from", ())),
             )
     except FileNotFoundError:
         raise ModelError(f"There is no model file {path}: train one, or give another path.") from None

@@ -65,7 +65,9 @@ def read_training(run: Run, before: Run | None, model: ModelFile, project: str, 
         trained=f"{audit.trained_parameters:,}",
         all=f"{audit.trained_parameters + audit.frozen_parameters:,}",
         origin=say(f"training.origin_{origin}", start=run.started_from or recipe["start"]),
-        batch_norm=say(f"training.batch_norm_{recipe['batch_norm']}"),
+        batch_norm=say(
+            f"training.batch_norm_{'frozen' if recipe['trainable'] == 'head' else recipe['batch_norm']}"
+        ),
         varied=say(f"training.varied_{recipe['augment']}"),
         views=say("training.view") if views == 1 else say("training.views", count=views),
         rate=say(

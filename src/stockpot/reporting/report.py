@@ -251,9 +251,8 @@ def _missing(trainings: list[dict[str, Any]], opened: disk.Project, say: Say) ->
     if ("5.4", "tuned") in there:
         del known["5.4", "tail"]
     names = [name for place, name in known.items() if place not in there]
-    command = (
-        f"stockpot study {shlex.quote(opened.folder.name)} --recipes {','.join(names)} --time-budget none"
-    )
+    project = shlex.quote(opened.folder.resolve().name)
+    command = f"stockpot study {project} --recipes {','.join(names)} --time-budget none"
     return [say("comparison.missing", names=", ".join(names), command=command)] if names else []
 
 
