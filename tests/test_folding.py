@@ -91,7 +91,7 @@ class Shared(nn.Module):
 
 
 def test_what_follows_on_something_else_is_left_alone():
-    """BatchNorm that reads no convolution or has no statistics; a convolution that others read too, also when new."""
+    """BatchNorm that reads no convolution or has no statistics; a convolution that others read too, and new."""
     x = torch.randn(2, 3, 16, 16, dtype=torch.double)
     first = awake(nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3)))
     bare = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)).double().eval()

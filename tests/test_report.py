@@ -2,16 +2,13 @@ import base64
 import io
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 from stockpot.errors import ProjectError
-from stockpot.learning.recipes import Recipe
-from stockpot.reporting.report import SECTIONS, code, write_report
+from stockpot.reporting.report import SECTIONS, write_report
 
 
 @pytest.fixture
@@ -29,29 +26,6 @@ def test_the_report_shows_the_runs_figures(solar, page):
     assert "CC BY-NC-SA 4.0" in page
     curve = solar.comparison.curve.photos
     assert len(re.findall(r'<th scope="row">\d+</th>', page)) == len(solar.run.history) + len(curve)
-
-
-def test_the_code_of_a_training_makes_its_recipe(solar):
-    """Whatever was chosen: the call in the report, evaluated, has the run's recipe."""
-    probe = solar.run
-    made = {
-        "scratch": Recipe.from_scratch(epochs=2),
-        "cifar": Recipe.linear_probe("cifar", keep="best"),
-        "large": Recipe.linear_probe("xception", image_size=299, epochs=7),
-        "blocks": Recipe.linear_probe("efficientnet_lite0", trainable="blocks.5", augment="light"),
-        "random": Recipe.linear_probe(start="random", epochs=2),
-        "tail": Recipe.fine_tune(probe, "block12", seed=3),
-        "tuned": Recipe.fine_tune(probe, batch_norm="training", learning_rate=1e-4),
-        "head": Recipe.linear_probe(start=probe.folder, trainable="block13", augment="light"),
-    }
-    names = {
-        "stockpot": SimpleNamespace(train=lambda project, recipe: recipe, Recipe=Recipe),
-        "probe": probe,
-    }
-    for name, recipe in made.items():
-        run = replace(probe, name=name, recipe=recipe.to_json())
-        variable, call = code(run, probe if run.started_from else None, "solar").split(" = ", 1)
-        assert variable == name and eval(call, names).to_json() == recipe.to_json(), call
 
 
 def test_the_report_gives_nothing_away(solar, page):

@@ -17,7 +17,7 @@ The house, in the order in which data flows::
                   predictions · status · pretraining · muon
     curation/     findings · checks · shortcuts · known_by_sight · journal · curation
     explanation/  explanation · selection
-    reporting/    report · charts · readings · pictures · origins · curation_page · texts, templates, vendor
+    reporting/    report · calls · charts · readings · pictures · origins · curation_page · texts, templates, vendor
     studies.py    the whole lab as one function
     cli.py        parse, call one function, print
     display.py    progress on stderr

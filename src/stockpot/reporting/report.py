@@ -3,10 +3,9 @@
 import datetime
 import json
 import math
-import re
 import shlex
 from collections import Counter
-from dataclasses import fields, replace
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -17,12 +16,10 @@ from markupsafe import Markup
 from PIL import Image
 
 from stockpot import project as disk
-from stockpot.backbones.catalog import CATALOG
 from stockpot.errors import ProjectError
 from stockpot.explanation.explanation import Explanation, shared_scale, thumbnail
 from stockpot.explanation.selection import Selection, explain_run
 from stockpot.learning.comparison import Comparison, compare
-from stockpot.learning.recipes import USUAL, WARMUP, Recipe
 from stockpot.learning.resampling import DRAWS
 from stockpot.learning.runs import Run, best_run, read_runs
 from stockpot.model.model_file import ModelFile, read_model
@@ -33,6 +30,7 @@ from stockpot.photos.samples import ATTRIBUTION, is_sample
 from stockpot.photos.splits import Split, look_at_split
 from stockpot.progress import Progress, in_words, silent
 from stockpot.reporting import charts
+from stockpot.reporting.calls import training_call
 from stockpot.reporting.origins import describe_photos
 from stockpot.reporting.pictures import jpeg_url, png_url
 from stockpot.reporting.readings import (
@@ -232,7 +230,7 @@ def _training(run: Run, runs: dict[str, Run], project: str, say: Say) -> dict[st
         "run": run,
         "before": before.name if before else "",
         "how": read_training(run, before, read_model(run.model_path), project, say),
-        "code": code(run, before, project),
+        "code": training_call(run, before, project),
         "epochs": list(enumerate((*earlier, *run.history), 1 - len(earlier))),
         "summary": read_summary(run, say),
         "loss": charts.learning_curves(run.history, "loss", say("training.loss"), side, earlier),
@@ -254,51 +252,6 @@ def _missing(trainings: list[dict[str, Any]], opened: disk.Project, say: Say) ->
     project = shlex.quote(opened.folder.resolve().name)
     command = f"stockpot study {project} --recipes {','.join(names)} --time-budget none"
     return [say("comparison.missing", names=", ".join(names), command=command)] if names else []
-
-
-def code(run: Run, before: Run | None, project: str) -> str:
-    """Return the call that makes a run again.
-
-    Args:
-        run: the run.
-        before: the one that it went on from, if that is here.
-        project: name of the project.
-    """
-    recipe = dict(run.recipe)
-    backbone, start, trainable = (recipe.pop(name) for name in ("backbone", "start", "trainable"))
-    entry = CATALOG.get(backbone)
-    own = start.startswith("weights ")  # a network that only its owner can build
-    given = [f"backbone={_variable(backbone) if own else json.dumps(backbone)}"]
-    if recipe["head"] == "keep":
-        made = "fine-tune"
-        given = [f"start={_variable(before.name) if before else json.dumps(start)}"]
-        given += [f"trainable={json.dumps(trainable)}"] if trainable != "all" else []
-    else:
-        made = "from-scratch" if start == "random" and trainable == "all" else "linear-probe"
-        if made == "linear-probe":
-            usual_start = own or (entry is not None and start == entry.start)
-            given += (
-                []
-                if usual_start
-                else [f"start={_variable(before.name) + '.folder' if before else json.dumps(start)}"]
-            )
-            given += [f"trainable={json.dumps(trainable)}"] if trainable != "head" else []
-        if not own and (entry is None or recipe["image_size"] != entry.image_size):
-            given.append(f"image_size={recipe['image_size']}")
-    usual = {field.name: field.default for field in fields(Recipe)} | USUAL[made]
-    if before and made == "fine-tune":
-        usual["learning_rate"] = before.recipe["learning_rate"] / 10
-    if made == "fine-tune" and trainable == "all":
-        usual["warmup"] = WARMUP
-    del recipe["image_size"]
-    given += [f"{name}={json.dumps(value)}" for name, value in recipe.items() if value != usual[name]]
-    call = f"{made.replace('-', '_')}({', '.join(given)})"
-    return f"{_variable(run.name)} = stockpot.train({json.dumps(project)}, stockpot.Recipe.{call})"
-
-
-def _variable(name: str) -> str:
-    """Return a run's name as Python can spell it."""
-    return re.sub(r"\W|^(?=\d)", "_", name)
 
 
 def _contents(trainings: list[dict[str, Any]], say: Say) -> list[tuple[str, str, str]]:
