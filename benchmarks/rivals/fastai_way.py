@@ -1,5 +1,6 @@
 """What a user of fastai does: `ImageDataLoaders`, `vision_learner`, `fit_one_cycle`, the body frozen."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,12 @@ def frozen(epochs: int) -> dict[str, Any]:
     )
     learner = vision_learner(loaders, "legacy_xception", pretrained=False, metrics=accuracy)
     learner.freeze()
-    learner.fit_one_cycle(epochs)
-    return {"history": [list(map(float, row)) for row in learner.recorder.values]}
+    seconds = []
+    for _ in range(epochs):  # timed by themselves; only the rate runs otherwise than in one call
+        started = time.perf_counter()
+        learner.fit_one_cycle(1)
+        seconds.append(time.perf_counter() - started)
+    return {"epoch_seconds": seconds}
 
 
 if __name__ == "__main__":

@@ -59,6 +59,21 @@ def _model(trainable: bool, rate: float) -> keras.Model:
     return model
 
 
+class Clock(keras.callbacks.Callback):
+    """Seconds of every epoch, validation included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+        self.last = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+        """Note how long it took; the first one also pays for building and tracing."""
+        now = time.perf_counter()
+        self.seconds.append(now - self.last)
+        self.last = now
+
+
 def _loss() -> keras.losses.Loss:
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -117,35 +132,5 @@ def step(count: int) -> dict[str, float]:
     return {"rate": count / (time.perf_counter() - started)}
 
 
-def tuned(head_epochs: int, epochs: int) -> dict[str, Any]:
-    """Train the head, then all layers at a hundredth of its rate, as in the guide; figures of every epoch."""
-    model = _model(False, 1e-3)
-    training, validation = _dataset("training", True), _dataset("validation", False)
-    before = model.fit(training, validation_data=validation, epochs=head_epochs)
-    state["base"].trainable = True
-    model.compile(keras.optimizers.Adam(1e-5), _loss(), ["accuracy"])
-    clock = _Clock()
-    after = model.fit(training, validation_data=validation, epochs=epochs, callbacks=[clock])
-    return {"head": before.history, "tuned": after.history, "epoch_seconds": clock.seconds}
-
-
-class _Clock(keras.callbacks.Callback):
-    """Seconds of every epoch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seconds: list[float] = []
-
-    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
-        """Note when it began."""
-        self.began = time.perf_counter()
-
-    def on_epoch_end(self, epoch: int, logs: object = None) -> None:
-        """Note how long it took."""
-        self.seconds.append(time.perf_counter() - self.began)
-
-
 if __name__ == "__main__":
-    serve(
-        {"load": load, "forward": forward, "frozen": frozen, "cached": cached, "step": step, "tuned": tuned}
-    )
+    serve({"load": load, "forward": forward, "frozen": frozen, "cached": cached, "step": step})

@@ -1,7 +1,6 @@
 """Our own way, as a process that takes turns with the others."""
 
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,10 +25,10 @@ from stockpot.project import open_project
 state: dict[str, Any] = {}
 
 
-def load(folder: str) -> None:
-    """Export the backbone, and load it."""
+def load(project: str) -> None:
+    """Export the backbone into a project's cache, and load it."""
     backbone = load_backbone("xception")
-    graph = ensure_graph(Path(folder), backbone.key, lambda: backbone)
+    graph = ensure_graph(open_project(project).graphs, backbone.key, lambda: backbone)
     state["engine"] = load_engine(graph)
 
 
@@ -43,9 +42,9 @@ def forward(count: int) -> dict[str, float]:
     return {"rate": count / (time.perf_counter() - started)}
 
 
-def step(count: int, trainable: str = "all") -> dict[str, Any]:
-    """Fine-tune on noise photos; the first epoch warms up."""
-    recipe = Recipe.linear_probe(trainable=trainable, epochs=2, learning_rate=1e-5)
+def step(count: int, trainable: str = "all", precision: str = "fastest") -> dict[str, Any]:
+    """Fine-tune on noise photos, or on what frozen blocks made of them before; the first epoch warms up."""
+    recipe = Recipe.linear_probe(trainable=trainable, epochs=2, learning_rate=1e-5, precision=precision)
     classifier = start_classifier(recipe, ("a", "b", "c"))
     given = torch.randint(0, 256, (count, 256, 256, 3), dtype=torch.uint8)
     module = classifier.unfreeze()
