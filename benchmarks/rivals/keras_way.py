@@ -119,6 +119,15 @@ def cached(epochs: int) -> dict[str, Any]:
     return {"history": history.history}
 
 
+def predict() -> dict[str, Any]:
+    """Classify all photos as they lie on disk."""
+    if "model" not in state:
+        state["model"] = _model(False, 1e-3)
+    for side in ("training", "validation"):
+        state["model"].predict(_dataset(side, False), verbose=0)
+    return {}
+
+
 def step(count: int) -> dict[str, float]:
     """Fine-tune all layers on noise photos, after one batch that warms up."""
     if "tuned" not in state:
@@ -133,4 +142,13 @@ def step(count: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    serve({"load": load, "forward": forward, "frozen": frozen, "cached": cached, "step": step})
+    serve(
+        {
+            "load": load,
+            "forward": forward,
+            "frozen": frozen,
+            "cached": cached,
+            "predict": predict,
+            "step": step,
+        }
+    )

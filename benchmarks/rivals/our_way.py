@@ -14,6 +14,7 @@ from stockpot.learning.features import cached_features
 from stockpot.learning.fitting import fit
 from stockpot.learning.inputs import AT_ONCE, Inputs, fixed
 from stockpot.learning.live_head import LiveHead
+from stockpot.learning.models import load_model
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.starting import start_classifier
 from stockpot.learning.training import train
@@ -73,6 +74,14 @@ def tail(project: str) -> dict[str, Any]:
         "loss": run.evaluation.loss,
         "history": history,
     }
+
+
+def predict(project: str) -> dict[str, Any]:
+    """Classify all photos as they lie on disk."""
+    sides = split(project)
+    predictor = load_model(project)
+    answers = predictor.predict(photo.path for photo in sides.training + sides.validation)
+    return {"photos": sum(not answer.error for answer in answers)}
 
 
 def head(project: str, changes: int) -> dict[str, Any]:
@@ -135,6 +144,7 @@ if __name__ == "__main__":
             "step": step,
             "frozen": frozen,
             "tail": tail,
+            "predict": predict,
             "head": head,
             "maps": maps,
         }
