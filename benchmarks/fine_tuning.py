@@ -2,7 +2,7 @@
 
     python benchmarks/fine_tuning.py choices PHOTOS FOLDER 0            variants on the validation photos of split 0
     python benchmarks/fine_tuning.py seeds PHOTOS FOLDER TEST 0 1 2     probe and tail of some seeds, on test photos
-    python benchmarks/fine_tuning.py rates PHOTOS FOLDER                heads at three rates, over ten splits
+    python benchmarks/fine_tuning.py rates PHOTOS FOLDER cifar          heads at some rates, over ten splits
     python benchmarks/fine_tuning.py whole PHOTOS FOLDER TEST           all layers; needs `seeds ... 0`
 
 PHOTOS and TEST hold one folder of photos a class; FOLDER keeps the projects, so that a stopped benchmark goes on,
@@ -126,29 +126,30 @@ def whole(photos: Path, folder: Path, test: Path) -> Iterator[dict[str, object]]
     yield paired((right.astype(float) - tail)[None])
 
 
-def rates(photos: Path, folder: Path) -> Iterator[dict[str, object]]:
-    """Yield what a head on Xception reaches at three learning rates, over ten splits of all photos."""
+def rates(photos: Path, folder: Path, name: str = "xception") -> Iterator[dict[str, object]]:
+    """Yield what a head on a backbone reaches at some learning rates, over ten splits of all photos."""
     project = folder / "rates"
     bring_in(project, photos)
-    train(project, Recipe.linear_probe())  # computes the features
+    train(project, Recipe.linear_probe(name))  # computes the features
     sides = split(project)
     every = sorted(sides.training + sides.validation, key=lambda photo: photo.sha256)
-    backbone = load_backbone("xception")
+    backbone = load_backbone(name)
     features = cached_features(open_project(project), every, backbone.key, backbone.preprocessing, no_engine)
     x = torch.from_numpy(features.pooled)
     y = torch.tensor([sides.class_names.index(photo.label) for photo in every])
-    for rate in (1e-3, 3e-3, 1e-2):
+    for rate in (1e-3, 3e-3, 1e-2, 3e-2, 1e-1):
         last = []
         for seed in range(10):
             assigned = assign_sides(every, 0.2, seed, {})
             learned = torch.tensor([assigned[photo.sha256] == "training" for photo in every])
             head = new_head(x.shape[1], len(sides.class_names), seed)
-            recipe = Recipe.linear_probe(learning_rate=rate, seed=seed)
+            recipe = Recipe.linear_probe(name, learning_rate=rate, seed=seed)
             last.append(fit(head, fixed(x[learned], y[learned]), fixed(x[~learned], y[~learned]), recipe)[-1])
         accuracies = [epoch.validation_accuracy for epoch in last]
         loss = np.mean([epoch.validation_loss for epoch in last])
         spread = np.std(accuracies, ddof=1)
-        yield {"rate": rate, "accuracy": np.mean(accuracies), "deviation": spread, "loss": loss}
+        figures = {"accuracy": np.mean(accuracies), "deviation": spread, "loss": loss}
+        yield {"backbone": name, "rate": rate, **figures}
 
 
 def no_engine() -> Any:
@@ -184,7 +185,7 @@ def main() -> None:
     if task == "choices":
         rows = choices(Path(photos), Path(folder), *rest)
     elif task == "rates":
-        rows = rates(Path(photos), Path(folder))
+        rows = rates(Path(photos), Path(folder), *rest)
     elif task == "seeds":
         rows = seeds(Path(photos), Path(folder), Path(rest[0]), *rest[1:])
     elif task == "whole":

@@ -57,6 +57,14 @@ def test_all_layers_learn_and_statistics_stand(project, probed):
     assert {path.name for path in run.folder.iterdir()} == {path.name for path in probed[1].folder.iterdir()}
 
 
+@pytest.mark.parametrize(("heads", "usual"), [(None, 3e-4), (1e-3, 1e-4)])
+def test_fine_tuning_is_ten_times_slower_or_more(project, heads, usual):
+    """A tenth of the head's rate, but never more than what whole networks bear: that of cifar's head is 0.03."""
+    run = train(project, Recipe.linear_probe("cifar", epochs=1, learning_rate=heads))
+    assert run.recipe["learning_rate"] == (heads or 3e-2)
+    assert Recipe.fine_tune(run).learning_rate == pytest.approx(usual)
+
+
 def test_the_last_blocks_learn_from_cached_views(project, probed):
     """Below the block every bit stays; above it all learns; the cached views are gone afterwards."""
     run = train(project, Recipe.fine_tune(project / "runs" / "probe", "blocks.5", epochs=2, views=2))

@@ -34,6 +34,9 @@ def test_fields_that_belong_together_come_from_the_backbone():
     cifar = Recipe.linear_probe("cifar")
     assert (cifar.start, cifar.image_size) == ("cifar10", 32)
     assert Recipe.linear_probe("cifar", image_size=64).image_size == 64
+    assert (cifar.learning_rate, Recipe.linear_probe().learning_rate) == (3e-2, 3e-3)
+    assert Recipe.linear_probe("cifar", learning_rate=1e-3).learning_rate == 1e-3
+    assert Recipe.linear_probe("cifar", trainable="all").learning_rate == 3e-3  # that of heads is too high
     resnet = Recipe.linear_probe("resnet18")
     assert (resnet.start, resnet.image_size) == ("pretrained", 224)
     assert Recipe.named("linear-probe", backbone=None, start=None, image_size=None) == Recipe()

@@ -47,18 +47,6 @@ def _dataset(side: str, augmented: bool) -> tf.data.Dataset:
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
-def _model(trainable: bool, rate: float) -> keras.Model:
-    base = state["base"]
-    base.trainable = trainable
-    inputs = keras.Input((SIZE, SIZE, 3))
-    x = keras.layers.Rescaling(scale=1 / 127.5, offset=-1)(inputs)
-    x = keras.layers.GlobalAveragePooling2D()(base(x, training=False))
-    outputs = keras.layers.Dense(state["classes"])(keras.layers.Dropout(0.2)(x))
-    model = keras.Model(inputs, outputs)
-    model.compile(keras.optimizers.Adam(rate), _loss(), ["accuracy"])
-    return model
-
-
 class Clock(keras.callbacks.Callback):
     """Seconds of every epoch, validation included."""
 
@@ -74,8 +62,43 @@ class Clock(keras.callbacks.Callback):
         self.last = now
 
 
+def _new_head() -> keras.Sequential:
+    return keras.Sequential([keras.layers.Dropout(0.2), keras.layers.Dense(state["classes"])])
+
+
 def _loss() -> keras.losses.Loss:
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def _model(trainable: bool, rate: float, head: keras.Sequential | None = None) -> keras.Model:
+    base = state["base"]
+    base.trainable = trainable
+    inputs = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Rescaling(scale=1 / 127.5, offset=-1)(inputs)
+    x = keras.layers.GlobalAveragePooling2D()(base(x, training=False))
+    model = keras.Model(inputs, (head or _new_head())(x))
+    model.compile(keras.optimizers.Adam(rate), _loss(), ["accuracy"])
+    return model
+
+
+def _cached_head(epochs: int) -> tuple[keras.Sequential, dict[str, list[float]]]:
+    """Return a head that has learned from cached features, and its history; the features are kept in `state`."""
+    head = _new_head()
+    head.compile(keras.optimizers.Adam(1e-3), _loss(), ["accuracy"])
+    if "features" not in state:
+        state["features"] = {side: _features(side) for side in ("training", "validation")}
+    arrays = state["features"]
+    history = head.fit(*arrays["training"], validation_data=arrays["validation"], epochs=epochs, verbose=0)
+    return head, history.history
+
+
+def _features(side: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return features `(N, C)` of a side's photos as they are, and their labels `(N,)`."""
+    state["base"].trainable = False
+    rescaling = keras.layers.Rescaling(scale=1 / 127.5, offset=-1)
+    pooled = keras.Sequential([rescaling, state["base"], keras.layers.GlobalAveragePooling2D()])
+    labels = np.array([label for _, label in state["sides"][side]])
+    return pooled.predict(_dataset(side, False), verbose=0), labels
 
 
 def forward(count: int) -> dict[str, float]:
@@ -92,40 +115,61 @@ def forward(count: int) -> dict[str, float]:
 
 def frozen(epochs: int) -> dict[str, Any]:
     """Train the head with the base model frozen, the guide's way."""
-    model = _model(False, 1e-3)
+    return _fit(_model(False, 1e-3), epochs)
+
+
+def _fit(model: keras.Model, epochs: int) -> dict[str, Any]:
+    clock = Clock()
     history = model.fit(
-        _dataset("training", True), validation_data=_dataset("validation", False), epochs=epochs
+        _dataset("training", True),
+        validation_data=_dataset("validation", False),
+        epochs=epochs,
+        callbacks=[clock],
+        verbose=2,
     )
-    return {"history": history.history}
+    return {"epoch_seconds": clock.seconds, "history": history.history}
 
 
 def cached(epochs: int) -> dict[str, Any]:
     """Compute features of all photos once, then train a head on them."""
-    state["base"].trainable = False
-    pooled = keras.Sequential(
-        [
-            keras.layers.Rescaling(scale=1 / 127.5, offset=-1),
-            state["base"],
-            keras.layers.GlobalAveragePooling2D(),
-        ]
-    )
-    arrays = {}
-    for side in ("training", "validation"):
-        photos = _dataset(side, False)
-        arrays[side] = pooled.predict(photos), np.array([label for _, label in state["sides"][side]])
-    head = keras.Sequential([keras.layers.Dropout(0.2), keras.layers.Dense(state["classes"])])
-    head.compile(keras.optimizers.Adam(1e-3), _loss(), ["accuracy"])
-    history = head.fit(*arrays["training"], validation_data=arrays["validation"], epochs=epochs)
-    return {"history": history.history}
+    state.pop("features", None)
+    return {"history": _cached_head(epochs)[1]}
 
 
-def predict() -> dict[str, Any]:
-    """Classify all photos as they lie on disk."""
+def refit(epochs: int) -> dict[str, float]:
+    """Train the head again on cached features without the first photo; one training before it warms up."""
+    _cached_head(1)
+    kept = state["features"]
+    features, labels = kept["training"]
+    state["features"] = kept | {"training": (features[1:], labels[1:])}
+    started = time.perf_counter()
+    _cached_head(epochs)
+    seconds = time.perf_counter() - started
+    state["features"] = kept
+    return {"update_seconds": seconds}
+
+
+def tune(epochs: int) -> dict[str, Any]:
+    """Fine-tune all layers, the guide's way, after a head has learned from cached features; seed 0."""
+    keras.utils.set_random_seed(0)
+    head, before = _cached_head(20)
+    return _fit(_model(True, 1e-5, head), epochs) | {"head_loss": before["val_loss"][-1]}
+
+
+def predict(count: int) -> dict[str, Any]:
+    """Classify photos as they lie on disk, some of them twice to have as many as asked for."""
     if "model" not in state:
         state["model"] = _model(False, 1e-3)
-    for side in ("training", "validation"):
-        state["model"].predict(_dataset(side, False), verbose=0)
+    rows = [row for side in state["sides"].values() for row in side]
+    state["sides"]["some"] = [rows[number % len(rows)] for number in range(count)]
+    state["model"].predict(_dataset("some", False), verbose=0)
+    del state["sides"]["some"]
     return {}
+
+
+def save(file: str) -> None:
+    """Write the model as a user would keep it."""
+    _model(False, 1e-3).save(file)
 
 
 def step(count: int) -> dict[str, float]:
@@ -142,13 +186,5 @@ def step(count: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    serve(
-        {
-            "load": load,
-            "forward": forward,
-            "frozen": frozen,
-            "cached": cached,
-            "predict": predict,
-            "step": step,
-        }
-    )
+    tasks = (load, forward, frozen, cached, refit, tune, predict, save, step)
+    serve({task.__name__: task for task in tasks})

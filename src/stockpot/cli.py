@@ -446,7 +446,10 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Photos a step.", show_default="32")] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="The highest.", show_default="0.003, a tenth of that for fine-tune"),
+        typer.Option(
+            help="The highest.",
+            show_default="0.003 for a head (cifar: 0.03), 0.002 from scratch, a tenth of the run's for fine-tune",
+        ),
     ] = None,
     warmup: Annotated[
         float | None,

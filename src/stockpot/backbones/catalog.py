@@ -14,12 +14,13 @@ class Entry:
     image_size: int  # pixels on each side that these were trained with, or that are usual
     smallest: int  # pixels that its layers need
     tail: str = ""  # first of the last blocks, which a quick fine-tuning lets learn; none: unknown
+    head_rate: float = 3e-3  # learning rate of a new head, by experiment (docs/experiments.md)
 
 
 CATALOG = {
     "xception": Entry("imagenet", 256, 71, "block12"),
     "efficientnet_lite0": Entry("imagenet", 256, 32, "blocks.5"),
-    "cifar": Entry("cifar10", 32, 8, "block3"),
+    "cifar": Entry("cifar10", 32, 8, "block3", 3e-2),
 }
 
 

@@ -177,7 +177,8 @@ class Recipe:
         Args:
             backbone: `"xception"`, `"efficientnet_lite0"`, `"cifar"`, a model of timm, or a `Backbone` of one's
                 own. By default the one in the model file `start`, else Xception.
-            changes: other fields. `start` and `image_size` are the backbone's usual ones by default.
+            changes: other fields. `start`, `image_size` and a head's `learning_rate` are the backbone's usual
+                ones by default.
 
         Raises:
             RecipeError: an unknown field, or a value that cannot be carried out.
@@ -186,7 +187,7 @@ class Recipe:
 
     @classmethod
     def fine_tune(cls, start: "Run | Path | str", trainable: str = "all", **changes: Any) -> "Recipe":
-        """Return the recipe that goes on training a run with a tenth of its learning rate.
+        """Return the recipe that goes on training a run with a tenth of its learning rate, at most 0.0003.
 
         BatchNorm stays in inference mode: running means and variances are fixed, gamma and beta learn. Of the
         epochs the one with the lowest validation loss is kept. With another seed it starts from that seed's head,
@@ -205,6 +206,9 @@ class Recipe:
         model = read_model(find_model(Path(place)))
         is_run = "trainable" in model.recipe  # a pretrained model's rate was that of another optimizer
         rate = model.recipe["learning_rate"] if is_run else cls.learning_rate
+        rate = min(
+            rate, cls.learning_rate
+        )  # heads of few channels learn at rates that whole networks do not bear
         own = {"start": str(model.path), "trainable": trainable, "learning_rate": rate / 10}
         if trainable == "all":
             own["warmup"] = WARMUP
@@ -227,7 +231,10 @@ class Recipe:
             together["start"] = str(find_model(Path(start)))
         if together.get("augment") == "none":
             together.setdefault("views", 1)
-        return cls(**(_usual(backbone, together.get("start")) | together))
+        own = _usual(backbone, together.get("start"))
+        if together.get("trainable", cls.trainable) == "head" and own["backbone"] in CATALOG:
+            own["learning_rate"] = CATALOG[own["backbone"]].head_rate
+        return cls(**(own | together))
 
     @classmethod
     def named(cls, name: str, **changes: Any) -> "Recipe":
