@@ -1,11 +1,14 @@
 # make demo   the whole lab on a ready-made photo set: installs, trains, writes the report
 # make test   format, lint, types, layers, tests
+# make bench  Keras, fastai, plain torch and this, side by side: two hours, 5 GB of environments, needs `make demo`
 PYTHON ?= python3
 UV ?= $(shell command -v uv)
 VENV := .venv
 BIN := $(VENV)/bin
+PHOTOS := solar-cells/photos
+CIFAR := hub
 
-.PHONY: demo test constraints clean
+.PHONY: demo test bench constraints clean
 
 demo: $(VENV)/demo.done
 	$(BIN)/stockpot demo solar-cells
@@ -17,6 +20,11 @@ test: $(VENV)/dev.done
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+# Other photos: make bench PHOTOS=folder-of-class-folders CIFAR=folder
+bench: $(VENV)/dev.done
+	$(BIN)/python benchmarks/rivals/compare.py "$(PHOTOS)" benchmarks/rivals/made "$(CIFAR)"
+	@echo "The figures: $(CURDIR)/benchmarks/rivals/made/figures.json"
 
 # Installs the package with an extra, by uv where it is present, else by pip.
 $(VENV)/%.done: pyproject.toml constraints.txt

@@ -11,6 +11,7 @@ def test_the_code_of_a_training_makes_its_recipe(solar):
     made = {
         "scratch": Recipe.from_scratch(epochs=2),
         "cifar": Recipe.linear_probe("cifar", keep="best"),
+        "slow": Recipe.linear_probe("cifar", learning_rate=3e-3),
         "large": Recipe.linear_probe("xception", image_size=299, epochs=7),
         "blocks": Recipe.linear_probe("efficientnet_lite0", trainable="blocks.5", augment="light"),
         "random": Recipe.linear_probe(start="random", epochs=2),
@@ -18,6 +19,11 @@ def test_the_code_of_a_training_makes_its_recipe(solar):
         "tuned": Recipe.fine_tune(probe, batch_norm="training", learning_rate=1e-4),
         "head": Recipe.linear_probe(start=probe.folder, trainable="block13", augment="light"),
     }
+    fast = replace(probe, recipe=probe.recipe | {"learning_rate": 3e-2})  # as the head of the small network
+    for rate in (3e-4, 3e-3):  # the usual one after it, and another
+        recipe = Recipe.fine_tune(probe, learning_rate=rate)
+        call = training_call(replace(probe, recipe=recipe.to_json()), fast, "solar")
+        assert ("learning_rate" in call) == (rate == 3e-3)
     names = {
         "stockpot": SimpleNamespace(train=lambda project, recipe: recipe, Recipe=Recipe),
         "probe": probe,

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from stockpot.cli import app
 from stockpot.curation import checks
 from stockpot.curation.checks import suspect
 from stockpot.curation.curation import curate, undo
-from stockpot.curation.findings import identify
+from stockpot.curation.findings import identify, read_reasons
 from stockpot.curation.journal import Journal, Move
 from stockpot.curation.known_by_sight import known_by_sight
 from stockpot.curation.shortcuts import Looks, find_shortcut, look_at
@@ -294,6 +295,20 @@ def test_copies_in_two_classes_are_a_question(dirty):
         one.name for one in both
     }
     assert not any(one.certain for one in both)
+
+
+def test_what_a_model_had_against_a_photo_is_kept(dirty, tmp_path):
+    """For the report, as long as the photo is in that class; a damaged file says nothing."""
+    project, found, _ = dirty
+    wrong = next(one for one in found.findings if one.rule == "wrong label")
+    photo = next(photo for photo in found.photos if photo.path == wrong.path)
+    assert read_reasons(open_project(project), photo) == [wrong.reason]
+    assert read_reasons(open_project(project), replace(photo, label=wrong.suggested)) == []
+    other = create_project(tmp_path / "other")
+    assert read_reasons(other, photo) == []
+    other.cache.mkdir()
+    other.findings.write_text('[{"sha256": ')
+    assert read_reasons(other, photo) == []
 
 
 def test_what_is_certain_goes_and_comes_back(dirty, tmp_path):

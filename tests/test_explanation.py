@@ -12,7 +12,7 @@ def test_maps_average_to_the_logits_for_every_class_of_every_validation_photo(so
     """From cached maps, without computing anything again."""
     selection = explain_run(open_project(solar.project), solar.run, solar.split)
     assert len(selection.mistakes) == round((1 - solar.run.evaluation.accuracy) * solar.run.evaluation.n)
-    for explanation in (*selection.correct, *selection.mistakes):
+    for explanation in (*selection.correct, *(mistake.explanation for mistake in selection.mistakes)):
         assert explanation.residual < 1e-4
         assert explanation.cam.shape == (4, 8, 8)
 
@@ -41,7 +41,7 @@ def test_a_selection_is_varied_and_sorted(solar):
         shown = [e for e in selection.correct if e.truth == label]
         assert len(shown) >= min(2, count)
         assert all(e.predicted == label for e in shown)
-    sure = [e.probability for e in selection.mistakes]
+    sure = [mistake.explanation.probability for mistake in selection.mistakes]
     assert sure == sorted(sure, reverse=True)
 
 

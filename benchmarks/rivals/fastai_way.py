@@ -1,4 +1,7 @@
-"""What a user of fastai does: `ImageDataLoaders`, `vision_learner`, `fit_one_cycle`, the body frozen."""
+"""What a user of fastai does: `ImageDataLoaders`, `vision_learner`, `fit_one_cycle`, the body frozen.
+
+Its default lets BatchNorm learn in a frozen body (`train_bn`), so that gradients go through all of it.
+"""
 
 import time
 from pathlib import Path
@@ -26,7 +29,7 @@ def frozen(epochs: int) -> dict[str, Any]:
         item_tfms=Resize(256, method="squish"),
         batch_tfms=aug_transforms(size=256),
         bs=32,
-        num_workers=0,
+        num_workers=0,  # the processors are busy with the network anyway
         device="cpu",
     )
     learner = vision_learner(loaders, "legacy_xception", pretrained=False, metrics=accuracy)

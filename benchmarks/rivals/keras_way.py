@@ -22,9 +22,14 @@ state: dict[str, Any] = {}
 
 def load(weights: str, classes: int, photos: str, sides: dict[str, list[tuple[str, int]]]) -> None:
     """Build the model of the guide around Xception with given weights; list the photos of both sides."""
+    given = keras.saving.load_model(weights, compile=False).get_layer("xception").get_weights()
+    state.update(base=_base(given), classes=classes, sides=sides, folder=photos)
+
+
+def _base(weights: list[np.ndarray]) -> keras.Model:
     base = keras.applications.Xception(weights=None, include_top=False, input_shape=(SIZE, SIZE, 3))
-    base.set_weights(keras.saving.load_model(weights, compile=False).get_layer("xception").get_weights())
-    state.update(base=base, classes=classes, sides=sides, folder=photos)
+    base.set_weights(weights)
+    return base
 
 
 def _dataset(side: str, augmented: bool) -> tf.data.Dataset:
@@ -77,19 +82,23 @@ def _model(trainable: bool, rate: float, head: keras.Sequential | None = None) -
     x = keras.layers.Rescaling(scale=1 / 127.5, offset=-1)(inputs)
     x = keras.layers.GlobalAveragePooling2D()(base(x, training=False))
     model = keras.Model(inputs, (head or _new_head())(x))
-    model.compile(keras.optimizers.Adam(rate), _loss(), ["accuracy"])
+    model.compile(keras.optimizers.Adam(rate), _loss(), metrics=["accuracy"])
     return model
 
 
-def _cached_head(epochs: int) -> tuple[keras.Sequential, dict[str, list[float]]]:
-    """Return a head that has learned from cached features, and its history; the features are kept in `state`."""
-    head = _new_head()
-    head.compile(keras.optimizers.Adam(1e-3), _loss(), ["accuracy"])
+def _fit_head(head: keras.Sequential, epochs: int) -> dict[str, list[float]]:
+    """Let a head learn from features, which are computed once and kept in `state`; return its history."""
     if "features" not in state:
         state["features"] = {side: _features(side) for side in ("training", "validation")}
     arrays = state["features"]
     history = head.fit(*arrays["training"], validation_data=arrays["validation"], epochs=epochs, verbose=0)
-    return head, history.history
+    return history.history
+
+
+def _compiled_head() -> keras.Sequential:
+    head = _new_head()
+    head.compile(keras.optimizers.Adam(1e-3), _loss(), metrics=["accuracy"])
+    return head
 
 
 def _features(side: str) -> tuple[np.ndarray, np.ndarray]:
@@ -133,38 +142,42 @@ def _fit(model: keras.Model, epochs: int) -> dict[str, Any]:
 def cached(epochs: int) -> dict[str, Any]:
     """Compute features of all photos once, then train a head on them."""
     state.pop("features", None)
-    return {"history": _cached_head(epochs)[1]}
+    history = _fit_head(_compiled_head(), epochs)
+    return {"accuracy": history["val_accuracy"][-1], "loss": history["val_loss"][-1]}
 
 
 def refit(epochs: int) -> dict[str, float]:
-    """Train the head again on cached features without the first photo; one training before it warms up."""
-    _cached_head(1)
+    """Train a head again on cached features without the first photo; it is built and traced before."""
+    head = _compiled_head()
+    _fit_head(head, 1)
     kept = state["features"]
     features, labels = kept["training"]
-    state["features"] = kept | {"training": (features[1:], labels[1:])}
     started = time.perf_counter()
-    _cached_head(epochs)
-    seconds = time.perf_counter() - started
-    state["features"] = kept
-    return {"update_seconds": seconds}
+    head.layers[-1].set_weights([np.zeros_like(weights) for weights in head.layers[-1].get_weights()])
+    head.fit(features[1:], labels[1:], epochs=epochs, verbose=0)
+    accuracy = head.evaluate(*kept["validation"], verbose=0)[1]
+    return {"update_seconds": time.perf_counter() - started, "accuracy": float(accuracy)}
 
 
 def tune(epochs: int) -> dict[str, Any]:
     """Fine-tune all layers, the guide's way, after a head has learned from cached features; seed 0."""
     keras.utils.set_random_seed(0)
-    head, before = _cached_head(20)
+    head = _compiled_head()
+    before = _fit_head(head, 20)
     return _fit(_model(True, 1e-5, head), epochs) | {"head_loss": before["val_loss"][-1]}
 
 
-def predict(count: int) -> dict[str, Any]:
-    """Classify photos as they lie on disk, some of them twice to have as many as asked for."""
+def predict(count: int) -> dict[str, float]:
+    """Classify photos as they lie on disk, some of them twice to have as many as asked for; one batch warms up."""
     if "model" not in state:
         state["model"] = _model(False, 1e-3)
     rows = [row for side in state["sides"].values() for row in side]
-    state["sides"]["some"] = [rows[number % len(rows)] for number in range(count)]
-    state["model"].predict(_dataset("some", False), verbose=0)
+    for some in (BATCH, count):
+        started = time.perf_counter()
+        state["sides"]["some"] = [rows[number % len(rows)] for number in range(some)]
+        state["model"].predict(_dataset("some", False), verbose=0)
     del state["sides"]["some"]
-    return {}
+    return {"seconds": time.perf_counter() - started}
 
 
 def save(file: str) -> None:
@@ -172,17 +185,22 @@ def save(file: str) -> None:
     _model(False, 1e-3).save(file)
 
 
-def step(count: int) -> dict[str, float]:
-    """Fine-tune all layers on noise photos, after one batch that warms up."""
-    if "tuned" not in state:
-        state["tuned"] = _model(True, 1e-5)
+def step(count: int, precision: str) -> dict[str, Any]:
+    """Fine-tune all layers on noise photos, after one batch that warms up; `precision` is a policy of Keras."""
+    if precision not in state:
+        keras.mixed_precision.set_global_policy(precision)
+        kept = state["base"]
+        state["base"] = _base(kept.get_weights())
+        state[precision] = _model(True, 1e-5)
+        state["base"] = kept
+        keras.mixed_precision.set_global_policy("float32")
     photos = np.random.default_rng(0).uniform(0, 255, (BATCH, SIZE, SIZE, 3)).astype(np.float32)
     labels = np.arange(BATCH) % state["classes"]
-    state["tuned"].train_on_batch(photos, labels)
+    state[precision].train_on_batch(photos, labels)
     started = time.perf_counter()
     for _ in range(count // BATCH):
-        state["tuned"].train_on_batch(photos, labels)
-    return {"rate": count / (time.perf_counter() - started)}
+        state[precision].train_on_batch(photos, labels)
+    return {"rate": count / (time.perf_counter() - started), "precision": precision}
 
 
 if __name__ == "__main__":

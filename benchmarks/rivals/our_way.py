@@ -16,9 +16,10 @@ from worker import serve
 
 from stockpot.backbones.backbone import Backbone, load_backbone
 from stockpot.backbones.graph import ensure_graph
+from stockpot.learning.classifier import new_head
 from stockpot.learning.features import Features, cached_features
 from stockpot.learning.fitting import fit
-from stockpot.learning.inputs import AT_ONCE, SMALL, Inputs
+from stockpot.learning.inputs import AT_ONCE, SMALL, Inputs, fixed
 from stockpot.learning.live_head import LiveHead
 from stockpot.learning.models import load_model
 from stockpot.learning.precision import precision_of
@@ -64,9 +65,10 @@ def forward(count: int) -> dict[str, Any]:
     engine, photos = _engine(), _noise(BATCH_SIZE)
     engine.run(photos)
     started = time.perf_counter()
-    for _ in range(count // BATCH_SIZE):
+    batches = -(-count // BATCH_SIZE)
+    for _ in range(batches):
         engine.run(photos)
-    return {"rate": count / (time.perf_counter() - started), **_gflop_forward()}
+    return {"rate": batches * BATCH_SIZE / (time.perf_counter() - started), **_gflop_forward()}
 
 
 def features(project: str) -> dict[str, Any]:
@@ -80,12 +82,18 @@ def features(project: str) -> dict[str, Any]:
 
 
 def _gflop_forward() -> dict[str, Any]:
-    """Return what one photo costs, in GFLOP, as torch counts it."""
+    """Return what one photo costs, and the precision it is computed in."""
     if "gflop" not in state:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            _backbone()(torch.from_numpy(_noise(1)))
-        state["gflop"] = counter.get_total_flops() / 1e9
+        state["gflop"] = _gflop(_backbone(), torch.from_numpy(_noise(1)))
     return {"gflop": state["gflop"], "precision": "float32"}
+
+
+@torch.no_grad()
+def _gflop(module: nn.Module, given: Tensor) -> float:
+    """Return the GFLOP of one input forward, as torch counts them."""
+    with FlopCounterMode(display=False) as counter:
+        module.eval()(given[:1])
+    return counter.get_total_flops() / 1e9
 
 
 def step(count: int, precision: str, trainable: str = "all", backbone: str = "xception") -> dict[str, Any]:
@@ -106,20 +114,14 @@ def step(count: int, precision: str, trainable: str = "all", backbone: str = "xc
         with torch.no_grad():
             given = torch.cat([before(some) for some in given.split(AT_ONCE)])
     module.to(memory_format=torch.channels_last)
-    gflop = _gflop_of_step(module, given[:2])
+    gflop = 3 * _gflop(
+        module, given
+    )  # gradients of weights and of inputs, the first layer's too, as much again
     at_once = 0 if recipe.image_size <= SMALL else AT_ONCE
     inputs = Inputs(torch.arange(count) % 3, lambda rows, _: given[rows], at_once)
     one = Inputs(inputs.labels[:1], lambda rows, _: given[:1])
     seconds = fit(module, inputs, one, recipe)[-1].seconds
     return {"rate": count / seconds, "gflop": gflop, "precision": precision_of(recipe, module)}
-
-
-def _gflop_of_step(module: nn.Module, given: Tensor) -> float:
-    """Return what one photo costs, forward and backward."""
-    with FlopCounterMode(display=False) as counter:
-        module(given).sum().backward()
-    module.zero_grad()
-    return counter.get_total_flops() / 1e9 / len(given)
 
 
 def frozen(project: str, epochs: int) -> dict[str, Any]:
@@ -146,8 +148,8 @@ def grown(project: str, epochs: int) -> dict[str, Any]:
     return {"stages": {"reading, hashing, near duplicates": seconds} | run.seconds}
 
 
-def first(photos: str, folder: str) -> dict[str, Any]:
-    """Make a new project and its first probe; seconds of what is done once, as the user is told."""
+def once(photos: str, folder: str) -> dict[str, Any]:
+    """Make a new project and its first probe; seconds by stage."""
     project = Path(folder) / "new"
     shutil.rmtree(project, ignore_errors=True)
     seconds = {}
@@ -180,8 +182,23 @@ def predict(project: str, count: int) -> dict[str, Any]:
     return {}
 
 
+def refit(project: str, epochs: int) -> dict[str, float]:
+    """Train a head again on cached features without the first photo, as `train` does."""
+    found, sides = _cached(project, None)
+    rows = len(sides.training)
+    labels = torch.tensor(
+        [sides.class_names.index(photo.label) for photo in sides.training + sides.validation]
+    )
+    x, recipe = torch.from_numpy(found.pooled), Recipe.linear_probe(epochs=epochs)
+    started = time.perf_counter()
+    head = new_head(x.shape[1], len(sides.class_names), 0)
+    history = fit(head, fixed(x[1:rows], labels[1:rows]), fixed(x[rows:], labels[rows:]), recipe)
+    seconds = time.perf_counter() - started
+    return {"update_seconds": seconds, "accuracy": history[-1].validation_accuracy}
+
+
 def head(project: str, changes: int) -> dict[str, Any]:
-    """Take one photo after another out of the live head, and look at its accuracy after each."""
+    """Take one photo after another out of the live head, and look at its left-out accuracy after each."""
     found, sides = _cached(project, None)
     photos = sides.training + sides.validation
     names = [photo.sha256 for photo in photos]
@@ -190,7 +207,7 @@ def head(project: str, changes: int) -> dict[str, Any]:
     live = LiveHead(names, found.pooled, labels, groups, sides.class_names)
     fitted = time.perf_counter() - started
     seconds = []
-    for name in names[:: len(names) // changes][:changes]:
+    for name in names[:: max(1, len(names) // changes)][:changes]:
         started = time.perf_counter()
         live.remove([name])
         right = live.right()
@@ -198,8 +215,8 @@ def head(project: str, changes: int) -> dict[str, Any]:
     return {
         "first fit, seconds": fitted,
         "update_seconds": float(np.median(seconds)),
-        "slowest": max(seconds),
-        "accuracy, left out": sum(right.values()) / len(right),
+        "slowest, seconds": max(seconds),
+        "left-out accuracy": sum(right.values()) / len(right),
     }
 
 
@@ -240,5 +257,19 @@ def _cached(project: str, engine: Engine | None) -> tuple[Features, Split]:
 
 
 if __name__ == "__main__":
-    tasks = (load, forward, features, step, frozen, tune, grown, first, predict, head, cached_maps, maps)
+    tasks = (
+        load,
+        forward,
+        features,
+        step,
+        frozen,
+        tune,
+        grown,
+        once,
+        predict,
+        refit,
+        head,
+        cached_maps,
+        maps,
+    )
     serve({task.__name__: task for task in tasks})

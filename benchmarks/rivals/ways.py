@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-KERAS = ("tensorflow-cpu==2.21.0", "pillow")
+KERAS = ("tensorflow-cpu==2.21.0", "keras==3.15.1", "pillow")
 FASTAI = ("fastai==2.8.12", "grad-cam==1.5.5")
 
 
@@ -30,9 +30,12 @@ class Way:
     def __call__(self, task: str, **arguments: object) -> dict[str, Any]:
         """Return the figures of a task."""
         assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(json.dumps({"task": task, **arguments}) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
+        try:
+            self.process.stdin.write(json.dumps({"task": task, **arguments}) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
         if not line:
             raise RuntimeError(f"{task} failed: see {self.log}")
         answer: dict[str, Any] = json.loads(line)
@@ -45,8 +48,8 @@ class Way:
 
 def environment(folder: Path, packages: tuple[str, ...], ours_too: bool = False) -> Path:
     """Return the interpreter of an environment with some packages, made now if it is not there."""
-    python = folder / "bin" / "python"
-    if not (folder / "ready").exists():
+    python, ready = folder / "bin" / "python", folder / "ready"
+    if not ready.exists() or ready.read_text() != "\n".join(packages):
         shutil.rmtree(folder, ignore_errors=True)
         venv.create(folder, with_pip=True)
         if ours_too:
@@ -54,5 +57,5 @@ def environment(folder: Path, packages: tuple[str, ...], ours_too: bool = False)
             there = next(folder.glob("lib/*/site-packages"))
             (there / "ours.pth").write_text(f"{here}\n")
         subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True, stdout=sys.stderr)
-        (folder / "ready").touch()
+        ready.write_text("\n".join(packages))
     return python

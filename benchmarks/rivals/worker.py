@@ -1,8 +1,8 @@
 """A way of working as a process of its own that is told what to do, line by line, so that ways can take turns.
 
-A line of JSON names a task and its arguments; the answer is a line of JSON with the task's figures, its seconds,
-and the largest anonymous memory of the process while it ran. Only the standard library: each way has its own
-environment.
+A line of JSON names a task and its arguments; the answer is a line of JSON with the task's figures, its seconds
+unless it gave them itself, and the largest anonymous memory of the process while it ran (Linux: /proc). Only the
+standard library: each way has its own environment.
 """
 
 import json
@@ -24,7 +24,7 @@ def serve(tasks: dict[str, Callable[..., dict[str, Any] | None]]) -> None:
         memory = _Peak()
         started = time.perf_counter()
         figures = tasks[asked.pop("task")](**asked) or {}
-        figures["seconds"] = time.perf_counter() - started
+        figures.setdefault("seconds", time.perf_counter() - started)
         answers.write(json.dumps(figures | {"megabytes": memory.stop()}) + "\n")
         answers.flush()
 

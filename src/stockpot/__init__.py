@@ -16,8 +16,9 @@ The house, in the order in which data flows::
                   evaluation · saving · seeds · runs · live_head · resampling · comparison · models ·
                   predictions · status · pretraining · muon
     curation/     findings · checks · shortcuts · known_by_sight · journal · curation
-    explanation/  explanation · selection
-    reporting/    report · calls · charts · readings · pictures · origins · curation_page · texts, templates, vendor
+    explanation/  explanation · channels · faithfulness · mistakes · selection
+    reporting/    report · calls · cards · charts · readings · pictures · origins · curation_page
+                  texts, templates, vendor
     studies.py    the whole lab as one function
     cli.py        parse, call one function, print
     display.py    progress on stderr
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from stockpot.errors import StockpotError as StockpotError
     from stockpot.explanation.explanation import Explanation as Explanation
     from stockpot.explanation.explanation import explain as explain
+    from stockpot.explanation.faithfulness import measure_faithfulness as measure_faithfulness
     from stockpot.learning.comparison import Comparison as Comparison
     from stockpot.learning.comparison import compare as compare
     from stockpot.learning.evaluation import Evaluation as Evaluation
@@ -89,6 +91,7 @@ _ROOMS = {
     "load_backbone": "backbones.backbone",
     "load_model": "learning.models",
     "look_at_status": "learning.status",
+    "measure_faithfulness": "explanation.faithfulness",
     "predict": "learning.models",
     "pretrain": "learning.pretraining",
     "split": "photos.splits",

@@ -448,7 +448,7 @@ def train(
         float | None,
         typer.Option(
             help="The highest.",
-            show_default="0.003 for a head (cifar: 0.03), 0.002 from scratch, a tenth of the run's for fine-tune",
+            show_default="head 0.003 (cifar 0.03), from scratch 0.002, fine-tune a tenth of the run's, at most 0.0003",
         ),
     ] = None,
     warmup: Annotated[
@@ -726,6 +726,10 @@ def explain(
     label: Annotated[
         str | None, typer.Option(help="Class whose map is painted.", show_default="the predicted one")
     ] = None,
+    channels: Annotated[
+        int,
+        typer.Option(min=0, help="So many of the strongest channels in a second picture, NAME-channels.png."),
+    ] = 0,
     device: Device = "auto",
     threads: Threads = None,
     as_json: AsJson = False,
@@ -733,7 +737,7 @@ def explain(
 ) -> None:
     """Paint class activation maps on photos: what speaks for a class and what against it.
 
-    Example: stockpot explain food dinner.jpg --output why
+    Example: stockpot explain food dinner.jpg --output why --channels 16
     """
     from stockpot.explanation.explanation import explain_files
     from stockpot.learning.models import load_model
@@ -741,14 +745,14 @@ def explain(
     progress = show_progress(quiet)
     predictor = load_model(model, progress, device, threads)
     done = refused = 0
-    for _, picture, answer in explain_files(predictor, photos, output, label, progress):
+    for _, picture, answer in explain_files(predictor, photos, output, label, channels, progress):
         if isinstance(answer, StockpotError):
             refused += 1
             _say(f"refused {answer}")
             continue
         done += 1
         if as_json:
-            _print_json(answer.to_json() | {"picture": str(picture)})
+            _print_json(answer.to_json(label, channels) | {"picture": str(picture)})
         else:
             typer.echo(f"{picture}: {answer.predicted} {answer.probability:.1%}")
     _say(f"done {done}, refused {refused}, next: look at {output}")

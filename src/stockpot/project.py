@@ -87,6 +87,11 @@ class Project:
         return self.folder / "curation.jsonl"
 
     @property
+    def findings(self) -> Path:
+        """What curation last had against photos."""
+        return self.cache / "findings.json"
+
+    @property
     def sights(self) -> Path:
         """What ImageNet's own classifier saw in the classes when they were last looked at."""
         return self.cache / "sights.json"

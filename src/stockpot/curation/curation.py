@@ -17,7 +17,7 @@ from stockpot import project as disk
 from stockpot.backbones.backbone import load_backbone
 from stockpot.backbones.graph import ensure_graph
 from stockpot.curation import checks
-from stockpot.curation.findings import COPIES, Finding, identify
+from stockpot.curation.findings import COPIES, Finding, identify, keep_findings
 from stockpot.curation.journal import Journal, Move, free_place
 from stockpot.curation.known_by_sight import BACKBONE, Sight, keep_sights, known_by_sight
 from stockpot.curation.shortcuts import Looks, Shortcut, find_shortcut, look_at
@@ -90,6 +90,7 @@ def curate(
             after = _look(opened, journal, index_project(opened, progress), progress)
             found = replace(after, moved=moved, step=step)
         keep_sights(opened, found.sights)
+        keep_findings(opened, found.findings)
         return found
 
 

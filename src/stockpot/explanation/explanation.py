@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stockpot.errors import PhotoError, UnreadablePhoto
+from stockpot.errors import PhotoError, UnreadablePhoto, WrongUse
+from stockpot.explanation.channels import Channels
 from stockpot.learning.models import Place, list_files, load_model
 from stockpot.model.activation_maps import activation_maps, residual
 from stockpot.model.model_file import ModelFile
 from stockpot.model.overlay import common_scale, legend, paint
 from stockpot.model.prediction import softmax
-from stockpot.photos.pixels import read_photo
-from stockpot.photos.preprocessing import Preprocessing, read_prepared
+from stockpot.photos.pixels import thumbnail
+from stockpot.photos.preprocessing import read_prepared
 from stockpot.progress import Progress, silent
 from stockpot.project import replacing
 
@@ -32,12 +33,17 @@ class Explanation:
     """A prediction and the maps it was computed from."""
 
     photo: Path
-    class_names: tuple[str, ...]
     logits: NDArray[np.float32]  # (K,)
     cam: NDArray[np.float32]  # (K, h, w), raw and signed, in logit units
     residual: float  # largest |mean(cam) + bias - logit| over the classes
-    preprocessing: Preprocessing
+    feature_maps: NDArray[np.floating]  # (C, h, w), which the maps are sums of
+    model: ModelFile
     truth: str = ""  # the photo's label, where it is known
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The K classes, in the order of logits and maps."""
+        return self.model.class_names
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
@@ -60,22 +66,50 @@ class Explanation:
         Raises:
             PhotoError: the model does not know that class.
         """
+        return np.asarray(self.cam[self._number(label)])
+
+    def channels(self, label: str | None = None) -> Channels:
+        """Return the channels that the map of a class, the predicted one by default, is summed up from.
+
+        Raises:
+            PhotoError: the model does not know that class.
+        """
+        label = label or self.predicted
+        k, model = self._number(label), self.model
+        return Channels(
+            label, self.feature_maps, model.weight[k], float(model.bias[k]), self.photo, model.preprocessing
+        )
+
+    def _number(self, label: str) -> int:
         if label not in self.class_names:
             raise PhotoError(f"The model has no class {label!r}; it has {', '.join(self.class_names)}.")
-        return np.asarray(self.cam[self.class_names.index(label)])
+        return self.class_names.index(label)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the prediction behind the maps as JSON holds it."""
+    def to_json(self, label: str | None = None, channels: int = 0) -> dict[str, Any]:
+        """Return the prediction behind the maps as JSON holds it.
+
+        Args:
+            label: the class whose channels are told of; the predicted one by default.
+            channels: how many of the strongest; 0 for none.
+
+        Raises:
+            PhotoError: the model does not know that class.
+        """
+        told = {"channels": self.channels(label).to_json(channels)} if channels else {}
         return {
             "path": str(self.photo),
             "label": self.predicted,
             "probabilities": dict(zip(self.class_names, map(float, self.probabilities), strict=True)),
             "logits": dict(zip(self.class_names, map(float, self.logits), strict=True)),
             "residual": self.residual,
-        }
+        } | told
 
     def overlay(
-        self, label: str | None = None, scale: float | None = None, longest: int = SHOWN_PIXELS
+        self,
+        label: str | None = None,
+        scale: float | None = None,
+        longest: int = SHOWN_PIXELS,
+        rather_than: str | None = None,
     ) -> Image.Image:
         """Return the map of a class painted on the photo.
 
@@ -84,13 +118,17 @@ class Explanation:
             scale: value where the color is strongest, in logit units; by default what almost all cells of
                 this photo's maps stay within.
             longest: pixels that the picture's long side has at most.
+            rather_than: another class, whose map is subtracted: what speaks for the one and against the other.
 
         Raises:
+            PhotoError: the model does not know that class.
             UnreadablePhoto: the photo is gone.
         """
         photo = thumbnail(self.photo, longest)
         cam = self.map_of(label or self.predicted)
-        box = self.preprocessing.box(photo.width, photo.height)
+        if rather_than is not None:
+            cam = cam - self.map_of(rather_than)
+        box = self.model.preprocessing.box(photo.width, photo.height)
         return paint(photo, cam, scale or common_scale(list(self.cam)), box)
 
     def picture(self, label: str | None = None, scale: float | None = None) -> Image.Image:
@@ -132,6 +170,7 @@ def explain_files(
     photos: Iterable[Path | str],
     output: Path,
     label: str | None = None,
+    channels: int = 0,
     progress: Progress = silent,
 ) -> Iterator[tuple[Path, Path, Explanation | UnreadablePhoto]]:
     """Explain files and write a picture of each into a folder.
@@ -141,6 +180,7 @@ def explain_files(
         photos: image files; a folder stands for all visible files below it.
         output: the folder, made if it is not there.
         label: the class whose map is painted; the predicted one by default.
+        channels: how many of the strongest channels a second picture shows; 0 for no such picture.
         progress: told after every photo.
 
     Yields:
@@ -150,7 +190,10 @@ def explain_files(
         ModelError: there is no model, or it is damaged.
         PhotoError: a path does not exist, or the model does not know the class.
         FolderError: `output` cannot be written.
+        WrongUse: `channels` is below 0.
     """
+    if channels < 0:
+        raise WrongUse(f"channels is {channels}; expected 1 or more, or 0 for no picture of them.")
     predictor = load_model(place, progress)
     files = list_files(photos)
     taken: set[str] = set()
@@ -160,13 +203,19 @@ def explain_files(
         picture = output / f"{name}-why.png"  # never the name of a photo
         try:
             answer = explain(predictor, file)
-            with replacing(picture) as temporary:
-                answer.picture(label).save(temporary, "PNG")
+            _save(answer.picture(label), picture)
+            if channels:
+                _save(answer.channels(label).picture(channels), output / f"{name}-channels.png")
         except UnreadablePhoto as error:
             yield file, picture, error
         else:
             yield file, picture, answer
         progress("explaining", done, len(files))
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    with replacing(path) as temporary:
+        picture.save(temporary, "PNG")
 
 
 def _numbered(stem: str) -> Iterator[str]:
@@ -181,19 +230,16 @@ def explain_maps(
 ) -> Explanation:
     """Return the explanation of a photo whose feature maps `(C, h, w)` and logits `(K,)` are known."""
     cam = activation_maps(maps, model.weight)
-    return Explanation(
-        photo, model.class_names, logits, cam, residual(cam, model.bias, logits), model.preprocessing, truth
-    )
-
-
-def thumbnail(path: Path, longest: int) -> Image.Image:
-    """Return the photo in a file, upright, with a long side of at most `longest` pixels."""
-    photo = read_photo(path, at_least=longest)
-    photo.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-    return photo
+    return Explanation(photo, logits, cam, residual(cam, model.bias, logits), maps, model, truth)
 
 
 def shared_scale(explanations: Sequence[Explanation]) -> float:
-    """Return one scale for the predicted and true classes' maps of several photos, in logit units."""
-    shown = [e.map_of(label) for e in explanations for label in {e.predicted, e.truth or e.predicted}]
+    """Return one scale for what is shown of several photos, in logit units.
+
+    That is the map of the class each was given, and of a mistake that of its true class and their difference too.
+    """
+    shown = []
+    for each in explanations:
+        predicted, truth = each.map_of(each.predicted), each.map_of(each.truth or each.predicted)
+        shown += [predicted, truth, predicted - truth] if each.truth != each.predicted else [predicted]
     return common_scale(shown)

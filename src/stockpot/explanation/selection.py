@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from stockpot import project as disk
 from stockpot.errors import ProjectError
 from stockpot.explanation.explanation import Explanation, explain_maps
-from stockpot.learning.features import cached_features
+from stockpot.explanation.mistakes import Mistake, beside_nearest
+from stockpot.learning.features import Features, cached_features
 from stockpot.learning.models import model_engine
 from stockpot.learning.runs import Run
 from stockpot.model.model_file import read_model
+from stockpot.photos.photo import Photo
 from stockpot.photos.splits import Split
 from stockpot.progress import Progress, silent
 
@@ -27,11 +29,14 @@ class Selection:
     """Explained validation photos of a run."""
 
     correct: tuple[Explanation, ...]  # class by class, within a class the most typical first
-    mistakes: tuple[Explanation, ...]  # the surest first
+    mistakes: tuple[Mistake, ...]  # the surest first
 
 
 def explain_run(project: disk.Project, run: Run, split: Split, progress: Progress = silent) -> Selection:
     """Return the explained photos that a report shows; from cached maps where they are cached.
+
+    Where there are mistakes, training photos too are seen through the run's own network, for what a mistake
+    resembles: of a fine-tuned one that is a pass over them, once.
 
     Raises:
         ProjectError: the run was made on another split than `split`.
@@ -42,9 +47,13 @@ def explain_run(project: disk.Project, run: Run, split: Split, progress: Progres
         )
     model = read_model(run.model_path)
     photos = split.validation
-    features = cached_features(
-        project, photos, model.key, model.preprocessing, lambda: model_engine(model, progress), progress
-    )
+
+    def features_of(some: tuple[Photo, ...]) -> Features:
+        return cached_features(
+            project, some, model.key, model.preprocessing, lambda: model_engine(model, progress), progress
+        )
+
+    features = features_of(photos)
     logits = features.pooled @ model.weight.T + model.bias
     truth = np.array([model.class_names.index(photo.label) for photo in photos])
     right = logits.argmax(axis=1) == truth
@@ -58,8 +67,16 @@ def explain_run(project: disk.Project, run: Run, split: Split, progress: Progres
         photo = photos[index]
         return explain_maps(model, photo.path, features.maps(index), logits[index], photo.label)
 
-    mistakes = [explained(int(index)) for index in np.flatnonzero(~right)]
-    mistakes.sort(key=lambda explanation: -explanation.probability)
+    mistakes: list[Mistake] = []
+    if len(wrong := np.flatnonzero(~right)):
+        mistakes = beside_nearest(
+            [photos[index] for index in wrong],
+            [explained(int(index)) for index in wrong],
+            features.pooled[wrong],
+            split.training,
+            features_of(split.training).pooled,
+        )
+    mistakes.sort(key=lambda mistake: -mistake.explanation.probability)
     return Selection(tuple(map(explained, chosen)), tuple(mistakes))
 
 

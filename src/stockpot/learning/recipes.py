@@ -206,10 +206,7 @@ class Recipe:
         model = read_model(find_model(Path(place)))
         is_run = "trainable" in model.recipe  # a pretrained model's rate was that of another optimizer
         rate = model.recipe["learning_rate"] if is_run else cls.learning_rate
-        rate = min(
-            rate, cls.learning_rate
-        )  # heads of few channels learn at rates that whole networks do not bear
-        own = {"start": str(model.path), "trainable": trainable, "learning_rate": rate / 10}
+        own = {"start": str(model.path), "trainable": trainable, "learning_rate": tuning_rate(rate)}
         if trainable == "all":
             own["warmup"] = WARMUP
         return cls._made(USUAL["fine-tune"] | own, None, changes)
@@ -232,8 +229,8 @@ class Recipe:
         if together.get("augment") == "none":
             together.setdefault("views", 1)
         own = _usual(backbone, together.get("start"))
-        if together.get("trainable", cls.trainable) == "head" and own["backbone"] in CATALOG:
-            own["learning_rate"] = CATALOG[own["backbone"]].head_rate
+        if together.get("trainable", cls.trainable) == "head":
+            own["learning_rate"] = head_rate(own["backbone"])
         return cls(**(own | together))
 
     @classmethod
@@ -271,6 +268,19 @@ class Recipe:
         head = seed_head(read_model(file), self.seed) if self.head == "keep" else None
         with_head = f", head {short_hash(head)}" if head else ""
         return f"{of} (sha256 {short_hash(file)}{with_head})"
+
+
+def head_rate(backbone: "str | Backbone") -> float:
+    """Return the usual learning rate of a new head on a backbone."""
+    return CATALOG[backbone].head_rate if backbone in CATALOG else Recipe.learning_rate  # type: ignore[index]
+
+
+def tuning_rate(rate: float) -> float:
+    """Return the usual learning rate for going on from a run that learned with `rate`.
+
+    A tenth; heads on few channels bear rates that whole networks do not.
+    """
+    return min(rate, Recipe.learning_rate) / 10
 
 
 def _listed(words: tuple[str, ...]) -> str:

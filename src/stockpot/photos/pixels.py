@@ -73,6 +73,13 @@ def decode(data: bytes, at_least: int = 0, most: int = MAX_PIXELS) -> Image.Imag
         raise UnreadablePhoto(f"is damaged ({error})") from None
 
 
+def thumbnail(path: Path, longest: int) -> Image.Image:
+    """Return the photo in a file, upright, with a long side of at most `longest` pixels."""
+    photo = read_photo(path, at_least=longest)
+    photo.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    return photo
+
+
 def can_read_heic() -> bool:
     """Tell whether the extra `heic` is installed."""
     return importlib.util.find_spec("pillow_heif") is not None

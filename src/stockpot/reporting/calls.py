@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from stockpot.backbones.catalog import CATALOG
-from stockpot.learning.recipes import USUAL, WARMUP, Recipe
+from stockpot.learning.recipes import USUAL, WARMUP, Recipe, head_rate, tuning_rate
 from stockpot.learning.runs import Run
 
 
@@ -39,10 +39,12 @@ def _usual(made: str, recipe: dict[str, Any], before: Run | None) -> dict[str, A
         usual |= {name: recipe[name] for name in ("backbone", "image_size", "resize")} | {"trainable": "all"}
         usual |= {"start": None, "warmup": WARMUP if recipe["trainable"] == "all" else 0.0}
         if before:
-            usual["learning_rate"] = before.recipe["learning_rate"] / 10
+            usual["learning_rate"] = tuning_rate(before.recipe["learning_rate"])
         return usual
     if made == "linear-probe":
         usual["start"] = entry.start if entry else None
+        if recipe["trainable"] == "head":
+            usual["learning_rate"] = head_rate(recipe["backbone"])
     if _is_own(recipe):
         usual |= {name: recipe[name] for name in ("start", "image_size", "resize")}
     elif entry:

@@ -16,8 +16,8 @@ from stockpot.curation.curation import Curation
 from stockpot.curation.findings import Finding, identify
 from stockpot.curation.shortcuts import Shortcut
 from stockpot.errors import UnreadablePhoto
-from stockpot.explanation.explanation import thumbnail
 from stockpot.photos.photo import Photo
+from stockpot.photos.pixels import thumbnail
 from stockpot.progress import Progress, silent
 from stockpot.reporting.origins import read_sight
 from stockpot.reporting.pictures import jpeg_url

@@ -17,7 +17,7 @@ from PIL import Image
 
 from stockpot import project as disk
 from stockpot.errors import ProjectError
-from stockpot.explanation.explanation import Explanation, shared_scale, thumbnail
+from stockpot.explanation.explanation import shared_scale
 from stockpot.explanation.selection import Selection, explain_run
 from stockpot.learning.comparison import Comparison, compare
 from stockpot.learning.resampling import DRAWS
@@ -25,12 +25,14 @@ from stockpot.learning.runs import Run, best_run, read_runs
 from stockpot.model.model_file import ModelFile, read_model
 from stockpot.model.overlay import legend
 from stockpot.photos.photo import Photo, describe_refused, short_name
+from stockpot.photos.pixels import thumbnail
 from stockpot.photos.preprocessing import read_prepared
 from stockpot.photos.samples import ATTRIBUTION, is_sample
 from stockpot.photos.splits import Split, look_at_split
 from stockpot.progress import Progress, in_words, silent
 from stockpot.reporting import charts
 from stockpot.reporting.calls import training_call
+from stockpot.reporting.cards import THUMBNAIL, card, describe_chain, mistake_card
 from stockpot.reporting.origins import describe_photos
 from stockpot.reporting.pictures import jpeg_url, png_url
 from stockpot.reporting.readings import (
@@ -50,7 +52,6 @@ from stockpot.reporting.readings import (
     texts,
 )
 
-THUMBNAIL = 192  # pixels, long side
 MISTAKES_SHOWN = 12
 SHEET_PHOTOS = 8
 SECTIONS = (  # anchor, number on the lab sheet; the title is the text `<anchor>.heading`
@@ -58,7 +59,8 @@ SECTIONS = (  # anchor, number on the lab sheet; the title is the text `<anchor>
     ("pixels", "2"),
     ("comparison", "3-5"),  # after one section a training
     ("evaluation", ""),
-    ("maps", "6-8"),
+    ("maps", "6, 8"),
+    ("channels", "7"),
     ("mistakes", "9"),
     ("making", ""),
 )
@@ -115,14 +117,14 @@ def _render(
     name = opened.folder.resolve().name
     model = read_model(run.model_path)
     shown = selection.mistakes[:MISTAKES_SHOWN]
-    scale = shared_scale([*selection.correct, *shown])
+    scale = shared_scale([*selection.correct, *(mistake.explanation for mistake in shown)])
     room = files("stockpot.reporting")
     vendor = room / "vendor"
     scripts = [entry["file"] for entry in json.loads((vendor / "manifest.json").read_text("utf-8")).values()]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("stockpot.reporting"), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    first = (selection.correct or selection.mistakes)[0]
+    first = selection.correct[0] if selection.correct else selection.mistakes[0].explanation
     runs = {each.name: each for each in read_runs(opened)}
     trainings = [_training(runs[row.name], runs, name, say) for row in comparison.rows]
     values = {
@@ -160,8 +162,9 @@ def _render(
         "confused": read_confusion(run, say),
         "legend": png_url(legend(scale)),
         "example": f"{name}/{first.photo.relative_to(opened.folder).as_posix()}",
-        "correct": [_card(explanation, scale) for explanation in selection.correct],
-        "mistakes": [_card(explanation, scale) for explanation in shown],
+        "chain": describe_chain(first, scale, say),
+        "correct": [card(explanation, scale) for explanation in selection.correct],
+        "mistakes": [mistake_card(opened, mistake, scale) for mistake in shown],
         "environment": _flat(disk.read_json(run.folder / "environment.json") or {}),
     }
     return environment.get_template("report.html").render(values | _listings(split))
@@ -269,20 +272,6 @@ def _charts(run: Run, comparison: Comparison, say: Say) -> dict[str, charts.Spec
             run.evaluation, say("evaluation.truth"), say("evaluation.predicted")
         ),
         "photos": charts.photos_curve(comparison.curve, photos, accuracy) if comparison.curve else None,
-    }
-
-
-def _card(explanation: Explanation, scale: float) -> dict[str, str]:
-    probabilities = dict(zip(explanation.class_names, explanation.probabilities, strict=True))
-    return {
-        "name": short_name(explanation.photo),
-        "photo": jpeg_url(thumbnail(explanation.photo, THUMBNAIL)),
-        "predicted": explanation.predicted,
-        "probability": percent(explanation.probability),
-        "predicted_map": jpeg_url(explanation.overlay(None, scale, THUMBNAIL)),
-        "truth": explanation.truth,
-        "truth_probability": percent(float(probabilities[explanation.truth])),
-        "truth_map": jpeg_url(explanation.overlay(explanation.truth, scale, THUMBNAIL)),
     }
 
 
