@@ -1,7 +1,7 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
-from stockpot.learning.recipes import Recipe
+from stockpot.learning.recipes import Recipe, tuning_rate
 from stockpot.reporting.calls import training_call
 
 
@@ -20,7 +20,7 @@ def test_the_code_of_a_training_makes_its_recipe(solar):
         "head": Recipe.linear_probe(start=probe.folder, trainable="block13", augment="light"),
     }
     fast = replace(probe, recipe=probe.recipe | {"learning_rate": 3e-2})  # as the head of the small network
-    for rate in (3e-4, 3e-3):  # the usual one after it, and another
+    for rate in (tuning_rate(3e-2), 3e-3):  # the usual one after it, and another
         recipe = Recipe.fine_tune(probe, learning_rate=rate)
         call = training_call(replace(probe, recipe=recipe.to_json()), fast, "solar")
         assert ("learning_rate" in call) == (rate == 3e-3)

@@ -75,7 +75,11 @@ def test_a_second_picture_shows_the_channels(solar, tmp_path):
     list(explain_files(solar.run, [photo], tmp_path / "out", channels=20))
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {f"{photo.stem}-why.png", f"{photo.stem}-channels.png"}
-    few, more = (Image.open(tmp_path / out / f"{photo.stem}-channels.png") for out in ("few", "out"))
-    assert few.width == more.width and few.height < more.height
+    sizes = []
+    for out in ("few", "out"):
+        with Image.open(tmp_path / out / f"{photo.stem}-channels.png") as picture:
+            sizes.append(picture.size)
+    (width, few), (same, more) = sizes
+    assert width == same and few < more
     with pytest.raises(WrongUse, match="channels is -1"):
         next(explain_files(solar.run, [photo], Path("nowhere"), channels=-1))

@@ -448,7 +448,7 @@ def train(
         float | None,
         typer.Option(
             help="The highest.",
-            show_default="head 0.003 (cifar 0.03), from scratch 0.002, fine-tune a tenth of the run's, at most 0.0003",
+            show_default="head 0.003 (cifar 0.03), scratch 0.002, fine-tune a tenth of the run's, at most 0.0003",
         ),
     ] = None,
     warmup: Annotated[

@@ -143,7 +143,7 @@ class Channels:
         squares = list(zip(self.tiles(strongest + arbitrary), strongest + arbitrary, strict=True))
         captioned = [(square, self._caption(c)) for square, c in squares]
         steps = [
-            (overlay, f"{done:,} channels\nlogit {self.running_logit(done):+.2f}")
+            (overlay, f"{done:,} of {len(self.weight):,}\nlogit {self.running_logit(done):+.2f}")
             for overlay, done in zip(self.running_overlays(), self.counts, strict=True)
         ]
         parts = [

@@ -238,7 +238,7 @@ def shared_scale(explanations: Sequence[Explanation]) -> float:
 
     That is the map of the class each was given, and of a mistake that of its true class and their difference too.
     """
-    shown = []
+    shown: list[NDArray[np.float32]] = []
     for each in explanations:
         predicted, truth = each.map_of(each.predicted), each.map_of(each.truth or each.predicted)
         shown += [predicted, truth, predicted - truth] if each.truth != each.predicted else [predicted]

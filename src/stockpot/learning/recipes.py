@@ -272,7 +272,7 @@ class Recipe:
 
 def head_rate(backbone: "str | Backbone") -> float:
     """Return the usual learning rate of a new head on a backbone."""
-    return CATALOG[backbone].head_rate if backbone in CATALOG else Recipe.learning_rate  # type: ignore[index]
+    return CATALOG[backbone].head_rate if backbone in CATALOG else Recipe.learning_rate
 
 
 def tuning_rate(rate: float) -> float:

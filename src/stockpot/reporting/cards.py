@@ -63,7 +63,12 @@ def describe_chain(explanation: Explanation, scale: float, say: Say) -> dict[str
     steps = []
     for overlay, count in zip(channels.running_overlays(scale, THUMBNAIL), channels.counts, strict=True):
         logit = f"{channels.running_logit(count):+.2f}"
-        steps.append((jpeg_url(overlay), say("channels.step", count=f"{count:,}", logit=logit)))
+        steps.append(
+            (
+                jpeg_url(overlay),
+                say("channels.step", count=f"{count:,}", all=f"{len(channels.weight):,}", logit=logit),
+            )
+        )
     against = int((channels.contributions < 0).sum())
     sizes = np.abs(channels.contributions[channels.order])
     half = int(np.searchsorted(sizes.cumsum(), sizes.sum() / 2)) + 1
