@@ -42,8 +42,8 @@ def test_the_chain_says_what_channels_add(solar):
     assert captions[0] == "channel 1: weight -2.000, adds -4.000"
     assert not chain["arbitrary"], "three are all strongest"
     assert [caption for _, caption in chain["steps"]] == [
-        "1 channels: logit -3.75",
-        "3 channels: logit -2.25",
+        "1 of 3: logit -3.75",
+        "3 of 3: logit -2.25",
     ]
     tile = np.asarray(picture(chain["strongest"][0][0]))
     assert tile.tolist() == [[0, 255], [0, 0]]
