@@ -182,11 +182,15 @@ class Benchmark:
     def maps(self) -> Iterator[Figures]:
         """Seconds for the maps of a photo, enlarged to 256 x 256; Grad-CAM shows the positive part of the same."""
         torch_, ours = self.way("torch_way"), self.way("our_way")
+        project = str(self.project)
         ways = {
             "pytorch-grad-cam, one class": lambda: torch_("maps", count=16),
-            "ours, all classes": lambda: ours("maps", project=str(self.project), count=16),
-            "ours, all classes, feature maps cached": lambda: ours(
-                "cached_maps", project=str(self.project), count=200
+            "ours, one class": lambda: ours("maps", project=project, count=16, classes=1),
+            "ours, one class, feature maps cached": lambda: ours(
+                "cached_maps", project=project, count=200, classes=1
+            ),
+            "ours, three classes, feature maps cached": lambda: ours(
+                "cached_maps", project=project, count=200, classes=3
             ),
         }
         yield from side_by_side("class activation map", ways, "seconds_a_map")

@@ -220,17 +220,16 @@ def head(project: str, changes: int) -> dict[str, Any]:
     }
 
 
-def cached_maps(project: str, count: int) -> dict[str, float]:
-    """Compute maps of all classes from the cache and enlarge them to 256 x 256, photo after photo."""
-    found, sides = _cached(project, None)
-    weight = np.random.default_rng(0).standard_normal((len(sides.class_names), 2048)).astype(np.float32)
+def cached_maps(project: str, count: int, classes: int) -> dict[str, float]:
+    """Compute maps of some classes from the cache and enlarge them to 256 x 256, photo after photo."""
+    found, _ = _cached(project, None)
+    weight = np.random.default_rng(0).standard_normal((classes, 2048)).astype(np.float32)
     return _seconds_a_map([lambda row=row: found.maps(row) for row in range(count)], weight)
 
 
-def maps(project: str, count: int) -> dict[str, float]:
+def maps(project: str, count: int, classes: int) -> dict[str, float]:
     """Do the same with the network before it."""
     engine, photos = _engine(), _noise(1)
-    classes = len(split(project).class_names)
     weight = np.random.default_rng(0).standard_normal((classes, 2048)).astype(np.float32)
     return _seconds_a_map([lambda: engine.run(photos)[1][0]] * count, weight)
 
