@@ -87,10 +87,11 @@ class Checkpoint:
                 f"{self.path} is of another recipe or other photos: delete it, or give another name."
             )
         for number, optimizer in enumerate(optimizers):
+            learns = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             moments: dict[int, dict[str, Tensor]] = {}
             for name, tensor in _below(f"optimizer.{number}.", tensors).items():
                 index, part = name.split(".")
-                moments.setdefault(int(index), {})[part] = tensor
+                moments.setdefault(int(index), {})[part] = _laid_out_like(learns[int(index)], tensor)
             optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
         return _below("tensor.", tensors), state
 
@@ -131,6 +132,11 @@ def _machine(optimizers: Optimizers) -> dict[str, Any]:
         "device": device,
         "precision": fast_precision(device),
     }
+
+
+def _laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """Return a moment in the memory layout of its parameter: fused optimizers go through both side by side."""
+    return torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
