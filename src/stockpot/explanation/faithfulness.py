@@ -4,9 +4,9 @@ Deletion is the area under the predicted class's probability while parts go, tho
 class; insertion while they come back in that order. Of a map that is worth something the first is smaller and the
 second larger than in a random order. Petsiuk, Das, Saenko, "RISE", BMVC 2018.
 
-A head whose weights are permuted among the channels gives maps that look as plausible and are as smooth, and should
-gain nothing: Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018. It is the fairer control by pixels,
-where scattered random parts leave more blurred edges than the regions of a map do.
+A head whose weights, less their mean, are permuted among the channels gives maps that look as plausible and are as
+smooth, and should gain nothing: Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018. It is the fairer
+control by pixels, where scattered random parts leave more blurred edges than the regions of a map do.
 
 By cells, parts are cells of the feature maps, and one that is gone is zero: the logit then changes by exactly what
 the map says. By pixels, parts are the squares of the photo below the cells, and one that is gone is blurred: cells
@@ -134,7 +134,10 @@ def _gains(predictor: Predictor, pixels: Pixels, by: str, chance: np.random.Gene
             "A map of this model is a single cell, which has no order: train with a larger image_size."
         )
     k = int((cam.mean(axis=(1, 2)) + bias).argmax())
-    permuted = activation_maps(maps, chance.permutation(weight[k])[None])[0]
+    centered = (
+        weight[k] - weight[k].mean()
+    )  # else it would be a map of how active the channels are, or are not
+    permuted = activation_maps(maps, chance.permutation(centered)[None])[0]
     curve = (
         _by_cells(maps, predictor, k) if by == "cells" else _by_pixels(pixels, predictor, k, cam.shape[1:])
     )
