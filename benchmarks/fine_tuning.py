@@ -4,6 +4,7 @@
     python benchmarks/fine_tuning.py seeds PHOTOS FOLDER TEST 0 1 2     probe and tail of some seeds, on test photos
     python benchmarks/fine_tuning.py rates PHOTOS FOLDER cifar          heads at some rates, over ten splits
     python benchmarks/fine_tuning.py whole PHOTOS FOLDER TEST           all layers; needs `seeds ... 0`
+    python benchmarks/fine_tuning.py tails PHOTOS FOLDER TEST 0 1       longer and longer tails, up to all layers
 
 PHOTOS and TEST hold one folder of photos a class; FOLDER keeps the projects, so that a stopped benchmark goes on,
 and two of them can run side by side. Lines of JSON are printed.
@@ -57,6 +58,8 @@ VARIANTS: dict[str, dict[str, Any]] = {  # as they were tried, one after the oth
     "rate x 3, weight decay 0.1": {**FASTER, "weight_decay": 0.1},
     "rate x 3, 20 epochs": {**FASTER, "epochs": 20},
 }
+
+TAILS = ("block12", "block9", "block5", "all")
 
 
 def choices(photos: Path, folder: Path, seed: str, *names: str) -> Iterator[dict[str, object]]:
@@ -126,6 +129,33 @@ def whole(photos: Path, folder: Path, test: Path) -> Iterator[dict[str, object]]
     yield paired((right.astype(float) - tail)[None])
 
 
+def tails(photos: Path, folder: Path, test: Path, *numbers: str) -> Iterator[dict[str, object]]:
+    """Yield the test accuracy of tails of some lengths by seed, then their differences to all layers."""
+    right = []  # (seeds, tails, photos)
+    for number in numbers:
+        project = folder / f"tails-{number}"
+        bring_in(project, photos)
+        probe = train(project, Recipe.linear_probe(seed=int(number)))
+        right.append([])
+        for block in TAILS:
+            started = time.perf_counter()
+            run = train(project, Recipe.fine_tune(probe, block, seed=int(number)), name=f"from-{block}")
+            seconds = time.perf_counter() - started
+            right[-1].append(right_on(run, test))
+            accuracy = right[-1][-1].mean()
+            yield {
+                "seed": number,
+                "from": block,
+                "n": right[-1][-1].size,
+                "test": accuracy,
+                "s": seconds,
+                **figures(run),
+            }
+    every = np.array(right).astype(float)
+    for block, by_seed in zip(TAILS, every.swapaxes(0, 1), strict=True):
+        yield {"from": block, "test": by_seed.mean(), **paired(by_seed - every[:, -1])}
+
+
 def rates(photos: Path, folder: Path, name: str = "xception") -> Iterator[dict[str, object]]:
     """Yield what a head on a backbone reaches at some learning rates, over ten splits of all photos."""
     project = folder / "rates"
@@ -188,6 +218,8 @@ def main() -> None:
         rows = rates(Path(photos), Path(folder), *rest)
     elif task == "seeds":
         rows = seeds(Path(photos), Path(folder), Path(rest[0]), *rest[1:])
+    elif task == "tails":
+        rows = tails(Path(photos), Path(folder), Path(rest[0]), *rest[1:])
     elif task == "whole":
         rows = whole(Path(photos), Path(folder), Path(rest[0]))
     else:
