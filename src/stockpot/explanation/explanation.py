@@ -3,6 +3,7 @@
 `C` channels, `K` classes, `h`, `w` cells of a feature map.
 """
 
+import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -141,6 +142,12 @@ class Explanation:
         picture.paste(overlay, (photo.width + 8, 0))
         picture.paste(bar, (photo.width + 8, photo.height + 8))
         return picture
+
+    def _repr_png_(self) -> bytes:
+        """Return `picture()` as a notebook shows it."""
+        stream = io.BytesIO()
+        self.picture().save(stream, "PNG")
+        return stream.getvalue()
 
 
 def explain(place: Place, photo: Path | str, progress: Progress = silent) -> Explanation:

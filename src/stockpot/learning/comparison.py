@@ -17,7 +17,9 @@ from stockpot.learning.runs import Run, best_run, read_runs
 from stockpot.learning.seeds import read_seeds
 from stockpot.photos.splits import Split, look_at_split
 from stockpot.progress import Progress, silent
+from stockpot.tables import html_table
 
+_HEADER = ("run", "accuracy", "95 % interval", "loss", "seconds", "learned", "against")
 _LINE = "{:<10} {:>9} {:>16} {:>6} {:>8} {:>11}  {}"
 ORDER = ("from-scratch", "linear-probe", "fine-tune")  # of recipes; CIFAR's probe stands before ImageNet's
 
@@ -78,18 +80,22 @@ class Comparison:
 
     def __str__(self) -> str:
         """Return the comparison as a table in plain text."""
-        lines = [_LINE.format("run", "accuracy", "95 % interval", "loss", "seconds", "learned", "against")]
-        for row in self.rows:
-            low, high = row.interval
-            figures = (f"{row.loss:.3f}", f"{row.seconds:.0f}", f"{row.trained_parameters:,}")
-            accuracy = f"{row.accuracy:.1%}{'*' if row.chosen else ' '}"
-            lines.append(
-                _LINE.format(row.name, accuracy, f"{low:.1%} to {high:.1%}", *figures, describe(row.mcnemar))
-            )
-        name, accuracy = self.majority[0], f"{self.majority[1]:.1%} "
-        lines.append(_LINE.format("majority", accuracy, "", "", "", "", f"always says {name}"))
-        more = [f"{self.probe}: {self.curve}"] if self.curve else []
-        return "\n".join([*lines, *self.remarks, *more])
+        lines = [_LINE.format(*cells) for cells in (_HEADER, *self._cells())]
+        return "\n".join([*lines, *self._notes()])
+
+    def _repr_html_(self) -> str:
+        """Return the comparison as a notebook shows it."""
+        return html_table("Runs on the same validation photos", _HEADER, self._cells(), self._notes())
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        """Return a line a run, and one for always saying the same."""
+        name, accuracy = self.majority
+        always = ("majority", f"{accuracy:.1%} ", "", "", "", "", f"always says {name}")
+        return [*map(_cells, self.rows), always]
+
+    def _notes(self) -> list[str]:
+        curve = [f"{self.probe}: {self.curve}"] if self.curve else []
+        return [*self.remarks, *curve]
 
     @property
     def remarks(self) -> list[str]:
@@ -209,6 +215,14 @@ def _row(run: Run, before: Run | None) -> Row:
         mcnemar=_test(before, run) if before else None,
         seeds=read_seeds(run),
     )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    """Return what stands in a run's line below `_HEADER`."""
+    low, high = row.interval
+    accuracy = f"{row.accuracy:.1%}{'*' if row.chosen else ' '}"
+    figures = (f"{row.loss:.3f}", f"{row.seconds:.0f}", f"{row.trained_parameters:,}")
+    return row.name, accuracy, f"{low:.1%} to {high:.1%}", *figures, describe(row.mcnemar)
 
 
 def _test(before: Run, run: Run) -> McNemar:

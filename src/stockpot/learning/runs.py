@@ -14,6 +14,7 @@ from stockpot.learning.evaluation import Evaluation, from_json
 from stockpot.learning.freezing import FreezeAudit
 from stockpot.model.model_file import read_model
 from stockpot.photos.splits import look_at_split
+from stockpot.tables import html_table
 
 log = logging.getLogger("stockpot")
 
@@ -90,6 +91,20 @@ class Run:
     def model_path(self) -> Path:
         """The run's model, one portable file."""
         return self.folder / "model.safetensors"
+
+    def _repr_html_(self) -> str:
+        """Return the run as a notebook shows it."""
+        low, high = self.evaluation.interval
+        figures = {
+            "recipe": f"{self.kind}: {self.recipe['backbone']}",
+            "validation photos": f"{self.evaluation.n}",
+            "accuracy": f"{self.evaluation.accuracy:.1%}{'*' * self.chosen}",
+            "95 % interval": f"{low:.1%} to {high:.1%}",
+            "loss": f"{self.evaluation.loss:.3f}",
+            "epoch": f"{self.chosen_epoch} of {len(self.history)}",
+        }
+        flattered = "* its epoch was chosen on these very photos, which flatters the accuracy a little"
+        return html_table(self.name, list(figures), [list(figures.values())], [flattered] * self.chosen)
 
 
 def kind_of(start: str, trainable: str) -> str:

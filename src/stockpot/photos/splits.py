@@ -18,6 +18,7 @@ from stockpot.photos.duplicates import Distinct, Pair, distinct_photos
 from stockpot.photos.index import index_project
 from stockpot.photos.photo import Photo, Refused
 from stockpot.progress import Progress, silent
+from stockpot.tables import html_table
 
 Side = Literal["training", "validation"]
 FEWEST_PHOTOS = 5  # of a class: four to learn from, one to look at
@@ -67,6 +68,18 @@ class Split:
             for photo in photos
         )
         return hashlib.sha256(json.dumps([self.class_names, sides]).encode()).hexdigest()[:12]
+
+    def _repr_html_(self) -> str:
+        """Return how many photos of each class are on each side, as a notebook shows it."""
+        sides = (self.training, self.validation)
+        counts = [Counter(photo.label for photo in side) for side in sides]
+        rows = [(name, *(f"{count[name]}" for count in counts)) for name in self.class_names]
+        total = ("all", *(f"{len(side)}" for side in sides))
+        out = f"left out: {len(self.refused)} files refused, {self.skipped} photos skipped"
+        notes = [out] if self.refused or self.skipped else []
+        return html_table(
+            f"Split, seed {self.seed}", ("class", "training", "validation"), [*rows, total], notes
+        )
 
 
 def split(
