@@ -54,6 +54,23 @@ def test_names_stay_names():
     assert read.rows == [[HOSTILE, "n"], [HOSTILE, HOSTILE]] and read.notes == [HOSTILE]
 
 
+def test_figures_stand_on_the_right():
+    """So that they can be compared; words stand on the left, as do the names of rows even where these are years."""
+    html = html_table("by year", ("year", "n", "remark"), [("2025", "12", "few"), ("2026", "+1,200", "")])
+    assert re.findall(r">([^<]+)</t[hd]>", html) == [
+        "year",
+        "n",
+        "remark",
+        "2025",
+        "12",
+        "few",
+        "2026",
+        "+1,200",
+    ]
+    sides = re.findall(r"<t[hd].*?text-align: (\w+)", html)
+    assert sides == ["left", "right", "left"] * 3
+
+
 def test_a_notebook_shows_a_run(solar):
     """Recipe, accuracy with its interval and n, loss and epochs; an epoch that was chosen is marked and said."""
     run = solar.run
