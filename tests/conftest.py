@@ -4,6 +4,7 @@ import io
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from pyarrow import parquet
 from stockpot.learning.pretraining import Pretraining, pretrain
 from stockpot.photos.cifar10 import Cifar10, read_cifar10
 from stockpot.photos.samples import _files as sample_files
-from stockpot.studies import Study, demo
+from stockpot.studies import Study, demo, study
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -53,6 +54,29 @@ def class_folders(tmp_path: Path, make_photo: Callable[..., Path]) -> Path:
 def solar(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """Solar cells, Xception with its ImageNet weights, a trained head, a report. Read only."""
     return demo(tmp_path_factory.mktemp("solar") / "solar-cells", per_class=12, recipes=["probe"])
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A study of all the lab's trainings, and what it said on the way."""
+
+    study: Study
+    remarks: tuple[str, ...]
+
+
+@pytest.fixture(scope="session")
+def lab(solar: Study, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """Solar cells with all the lab's trainings but that of all layers, and a report. Read only."""
+    copy = tmp_path_factory.mktemp("lab") / "solar-cells"
+    shutil.copytree(solar.project, copy)
+    remarks: list[str] = []
+
+    def listen(stage: str, done: int, total: int) -> None:
+        if total == 0:
+            remarks.append(stage)
+
+    done = study(copy, recipes=["scratch", "cifar", "tail"], progress=listen)
+    return Lab(done, tuple(remarks))
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ from stockpot.photos.splits import look_at_split, split
 from stockpot.project import create_project, open_project
 from stockpot.reporting.curation_page import write_curation_page
 from stockpot.reporting.origins import describe_photos
-from stockpot.reporting.readings import texts
+from stockpot.reporting.texts import texts
 
 
 def contents(project):

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -63,42 +64,23 @@ def test_the_least_is_done_again(solar, tmp_path):
     assert again.trained and computed == [1]
 
 
-def test_the_whole_lab_in_one_call(solar, tmp_path):
-    """From scratch, probe and its last blocks: a forecast before each, a row and a section for each, then idle."""
-    copy = tmp_path / "solar"
-    shutil.copytree(solar.project, copy)
-    remarks = []
-
-    def listen(stage, done, total):
-        if total == 0:
-            remarks.append(stage)
-
-    result = study(copy, recipes=["scratch", "tail"], progress=listen)
-    assert [run.name for run in result.runs] == ["scratch", "probe", "tail"]
-    assert result.trained == ("tail", "scratch") and result.left_out == ()
-    assert [text.split(":")[0] for text in remarks] == ["tail", "scratch"]
-    assert [name for name, *_ in result.forecasts] == ["tail", "scratch"]
+def test_the_whole_lab_in_one_call(lab, tmp_path):
+    """From scratch, both probes and the last blocks: a forecast before each, a row for each, then idle."""
+    result = lab.study
+    assert [run.name for run in result.runs] == ["scratch", "cifar", "probe", "tail"]
+    assert result.trained == ("cifar", "tail", "scratch") and result.left_out == ()
+    assert [text.split(":")[0] for text in lab.remarks] == ["cifar", "tail", "scratch"]
+    assert [name for name, *_ in result.forecasts] == ["cifar", "tail", "scratch"]
     assert all(took > 0 and expected > 0 for _, expected, took in result.forecasts)
     assert all(run.audit.passed for run in result.runs)
     tail = result.runs[-1]
     assert tail.audit.frozen_parameters > 10_000_000 and tail.chosen
-    assert [row.name for row in result.comparison.rows] == ["scratch", "probe", "tail"]
-    page = result.report.read_text("utf-8")
-    for words in (
-        'id="training-scratch"',
-        'id="training-probe"',
-        'id="training-tail"',
-        "Only the blocks from block12 on and the head learned",
-        "stockpot study solar --time-budget none",
-        "a tenth of that run&#39;s",
-        "chosen on these very photos",
-        "Left of the dashed line, up to epoch 0: run probe",
-        "Not trained here: cifar. To do so: stockpot study solar --recipes cifar --time-budget none",
-        "fine_tune(start=probe, trainable=&#34;block12&#34;)",
-    ):
-        assert words in page, words
-    remarks.clear()
-    again = study(copy, recipes=["scratch", "tail"], progress=listen)
+    assert [row.name for row in result.comparison.rows] == ["scratch", "cifar", "probe", "tail"]
+    copy, remarks = tmp_path / "solar", []
+    shutil.copytree(result.project, copy)
+    again = study(
+        copy, recipes=["scratch", "tail"], progress=lambda *told: told[2] or remarks.append(told[0])
+    )
     assert again.trained == () and remarks == [] and again.forecasts == ()
 
 
@@ -109,7 +91,7 @@ def test_what_does_not_fit_into_the_budget_is_left_out(solar, tmp_path):
     result = study(copy, recipes=["probe", "scratch"], time_budget=0.01)
     assert [run.name for run in result.runs] == ["probe"]
     ((name, why),) = result.left_out
-    assert name == "scratch" and "--recipes scratch --time-budget 1m" in why
+    assert name == "scratch" and re.search(r"--recipes scratch --time-budget \dm$", why)
     with pytest.raises(RecipeError, match="No recipe was carried out: about .* s here"):
         study(copy, recipes=["scratch"], time_budget=0.01)
     with pytest.raises(WrongUse, match="choose some of: scratch, cifar"):

@@ -14,11 +14,12 @@ The house, in the order in which data flows::
                   downloads · weights · graph
     learning/     recipes · classifier · freezing · starting · features · augmentation · prefixes · inputs ·
                   devices · folding · fitting · precision · checkpoint · stopping · training · forecast ·
-                  evaluation · saving · seeds · runs · live_head · resampling · comparison · models ·
+                  evaluation · calibration · saving · seeds · runs · live_head · resampling · comparison · models ·
                   predictions · status · pretraining · muon
     curation/     findings · checks · shortcuts · known_by_sight · journal · curation
-    explanation/  explanation · channels · faithfulness · mistakes · selection
-    reporting/    report · calls · cards · charts · readings · pictures · origins · curation_page
+    explanation/  explanation · channels · faithfulness · shortcuts · mistakes · selection
+    reporting/    points · texts · pictures · charts · blocks · readings · calls · notes · material · origins ·
+                  cards · photo_points · training_points · map_points · quality · report · curation_page
                   texts, templates, vendor
     studies.py    the whole lab as one function
     cli.py        parse, call one function, print

@@ -778,16 +778,19 @@ def clean(project: Project, as_json: AsJson = False) -> None:
 def report(
     project: Project,
     run: Annotated[str | None, typer.Option(help="Name of the run.", show_default="the best one")] = None,
+    language: Annotated[str, typer.Option(help="en or pl.")] = "en",
+    author: Annotated[str, typer.Option(help="Whose work it is.", show_default=False)] = "",
+    title: Annotated[str, typer.Option(help="Of the report.", show_default="what is classified")] = "",
     open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write the report, one self-contained page, and print its path.
+    """Write the report, one self-contained page, and print its path; words of yours come from PROJECT/notes.md.
 
-    Example: stockpot report food --open
+    Example: stockpot report food --language pl --author "Ada Lovelace" --open
     """
     from stockpot.reporting.report import write_report
 
-    path = write_report(project, run, show_progress(quiet))
+    path = write_report(project, run, show_progress(quiet), language, author, title)
     typer.echo(path)
     if open_it:
         import webbrowser

@@ -67,6 +67,11 @@ class Project:
         return self.cache / "prefixes"
 
     @property
+    def shortcuts(self) -> Path:
+        """What runs go by in photos, one file a run and split."""
+        return self.cache / "shortcuts"
+
+    @property
     def graphs(self) -> Path:
         """Backbones as ONNX graphs."""
         return self.cache / "graphs"
@@ -95,6 +100,11 @@ class Project:
     def sights(self) -> Path:
         """What ImageNet's own classifier saw in the classes when they were last looked at."""
         return self.cache / "sights.json"
+
+    @property
+    def notes(self) -> Path:
+        """The author's own words for the report; never written here."""
+        return self.folder / "notes.md"
 
     @property
     def curation_page(self) -> Path:

@@ -18,19 +18,24 @@ also see what is around their square, so that less can be gained.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from stockpot.errors import PhotoError, UnreadablePhoto, WrongUse
-from stockpot.learning.models import Place, list_files, load_model
+from stockpot.learning.features import cached_features
+from stockpot.learning.models import Place, list_files, load_model, model_engine
+from stockpot.learning.runs import Run
 from stockpot.model.activation_maps import activation_maps
 from stockpot.model.engine import BATCH_SIZE
+from stockpot.model.model_file import ModelFile, read_model
 from stockpot.model.prediction import Predictor, softmax
 from stockpot.photos.preprocessing import Pixels, read_prepared
+from stockpot.photos.splits import Split
 from stockpot.progress import Progress, silent
+from stockpot.project import Project
 
 STEPS = 8  # lots that parts go in, where there are as many
 BLURRED = 1 / 10  # radius of the blur, as a share of the input size
@@ -115,32 +120,73 @@ def measure_faithfulness(
         except UnreadablePhoto:
             refused.append(file)
         else:
-            gains.append(_gains(predictor, pixels, by, chance))
+            maps = predictor.engine.run(pixels[None])[1][0].astype(np.float32)
+            curve = _by_pixels(pixels, predictor, maps.shape[1:]) if by == "pixels" else None
+            gains.append(_gains(predictor.model, maps, chance, curve))
         progress("taking photos apart", done, len(files))
+    return _faithfulness(by, gains, tuple(refused), seed)
+
+
+def measure_cached_faithfulness(
+    project: Project, run: Run, split: Split, progress: Progress = silent, seed: int = 0
+) -> Faithfulness:
+    """Return what the maps of a run's validation photos gain by cells, from feature maps that are cached.
+
+    Raises:
+        PhotoError: there are fewer than 10 photos.
+        WrongUse: a map of the model is a single cell.
+    """
+    model, chance = read_model(run.model_path), np.random.default_rng(seed)
+    features = cached_features(
+        project,
+        split.validation,
+        model.key,
+        model.preprocessing,
+        lambda: model_engine(model, progress),
+        progress,
+    )
+    rows = range(len(split.validation))
+    gains = [_gains(model, features.maps(row).astype(np.float32), chance) for row in rows]
+    return _faithfulness("cells", gains, (), seed)
+
+
+def _faithfulness(
+    by: Literal["cells", "pixels"], gains: list[list[float]], refused: tuple[Path, ...], seed: int
+) -> Faithfulness:
     if len(gains) < FEWEST:
-        raise PhotoError(f"{len(gains)} of {len(files)} files are photos: give at least {FEWEST}.")
+        files = len(gains) + len(refused)
+        raise PhotoError(f"{len(gains)} of {files} files are photos: give at least {FEWEST}.")
     rows = np.array(gains)  # (n, 4)
     columns = [*rows.T, *(rows[:, :2] - rows[:, 2:]).T]
-    return Faithfulness(by, len(rows), tuple(refused), *(_average(column, seed) for column in columns))
+    return Faithfulness(by, len(rows), refused, *(_average(column, seed) for column in columns))
 
 
-def _gains(predictor: Predictor, pixels: Pixels, by: str, chance: np.random.Generator) -> list[float]:
-    """Return what map and permuted map gain in deletion and insertion over a random order."""
-    weight, bias = predictor.model.weight, predictor.model.bias
-    maps = predictor.engine.run(pixels[None])[1][0].astype(np.float32)
+def _gains(
+    model: ModelFile,
+    maps: NDArray[np.float32],
+    chance: np.random.Generator,
+    by_pixels: Callable[[int], _Curve] | None = None,
+) -> list[float]:
+    """Return what map and permuted map gain in deletion and insertion over a random order.
+
+    Args:
+        model: whose head makes maps of class evidence of feature maps.
+        maps: `(C, h, w)` of a photo.
+        chance: draws the random order and the permutation.
+        by_pixels: gives a class's curve by pixels; by cells without it.
+    """
+    weight = model.weight
     cam = activation_maps(maps, weight)
     if cam[0].size == 1:
         raise WrongUse(
             "A map of this model is a single cell, which has no order: train with a larger image_size."
         )
-    k = int((cam.mean(axis=(1, 2)) + bias).argmax())
+    k = int((cam.mean(axis=(1, 2)) + model.bias).argmax())
     centered = (
         weight[k] - weight[k].mean()
     )  # else it would be a map of how active the channels are, or are not
     permuted = activation_maps(maps, chance.permutation(centered)[None])[0]
-    curve = (
-        _by_cells(maps, predictor, k) if by == "cells" else _by_pixels(pixels, predictor, k, cam.shape[1:])
-    )
+    curve = by_pixels(k) if by_pixels else _by_cells(cam, model.bias, k)
     ends = curve(np.stack([np.ones(cam.shape[1:], bool), np.zeros(cam.shape[1:], bool)]))
     found = [_areas(curve, order, *ends) for order in (cam[k], permuted, chance.random(cam[k].shape))]
     (deletion, insertion), (p_deletion, p_insertion), (r_deletion, r_insertion) = found
@@ -152,26 +198,28 @@ def _gains(predictor: Predictor, pixels: Pixels, by: str, chance: np.random.Gene
     ]
 
 
-def _by_cells(maps: NDArray[np.float32], predictor: Predictor, k: int) -> _Curve:
+def _by_cells(cam: NDArray[np.float32], bias: NDArray[np.float32], k: int) -> _Curve:
+    """Return the curve of cells that are zero: all maps `(K, h, w)` lose what they had there."""
+
     def curve(masks: _Masks) -> NDArray[np.floating]:
-        features = np.einsum("chw,mhw->mc", maps, masks, dtype=np.float32) / masks[0].size
-        return softmax(predictor.logits(features))[:, k]
+        logits = np.einsum("khw,mhw->mk", cam, masks, dtype=np.float32) / cam[0].size + bias
+        return softmax(logits)[:, k]
 
     return curve
 
 
-def _by_pixels(pixels: Pixels, predictor: Predictor, k: int, cells: tuple[Any, ...]) -> _Curve:
+def _by_pixels(pixels: Pixels, predictor: Predictor, cells: tuple[int, ...]) -> Callable[[int], _Curve]:
     size = len(pixels)
     blurred = np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(size * BLURRED)))
     row, column = (np.arange(size) * count // size for count in cells)  # cell of every pixel
 
-    def curve(masks: _Masks) -> NDArray[np.floating]:
+    def probabilities(masks: _Masks, k: int) -> NDArray[np.floating]:
         there = masks[:, row][:, :, column][..., None]  # (M, S, S, 1)
         photos = np.where(there, pixels, blurred)
         lots = [photos[i : i + BATCH_SIZE] for i in range(0, len(photos), BATCH_SIZE)]
         return np.concatenate([softmax(predictor.logits(predictor.engine.run(lot)[0]))[:, k] for lot in lots])
 
-    return curve
+    return lambda k: lambda masks: probabilities(masks, k)
 
 
 def _areas(curve: _Curve, order: NDArray[np.floating], whole: float, nothing: float) -> tuple[float, float]:

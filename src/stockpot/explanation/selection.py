@@ -21,7 +21,7 @@ from stockpot.photos.photo import Photo
 from stockpot.photos.splits import Split
 from stockpot.progress import Progress, silent
 
-CORRECT_PHOTOS = 12  # of all classes together, but at least two of each
+CORRECT_PHOTOS = 12  # of all classes together
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,13 @@ def explain_run(project: disk.Project, run: Run, split: Split, progress: Progres
     logits = features.pooled @ model.weight.T + model.bias
     truth = np.array([model.class_names.index(photo.label) for photo in photos])
     right = logits.argmax(axis=1) == truth
-    per_class = max(2, math.ceil(CORRECT_PHOTOS / len(model.class_names)))
+    per_class = max(1, math.ceil(CORRECT_PHOTOS / len(model.class_names)))
     chosen: list[int] = []
     for k in range(len(model.class_names)):
         members = np.flatnonzero(right & (truth == k))
         chosen += [int(members[i]) for i in farthest_first(features.pooled[members], per_class)]
+    varied = farthest_first(features.pooled[chosen], CORRECT_PHOTOS)  # all, unless classes are many
+    chosen = [chosen[i] for i in sorted(varied)]
 
     def explained(index: int) -> Explanation:
         photo = photos[index]

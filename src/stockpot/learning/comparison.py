@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stockpot import project as disk
 from stockpot.errors import ProjectError
@@ -230,15 +230,28 @@ def _test(before: Run, run: Run) -> McNemar:
     return exact_mcnemar(before.name, read_right(before), read_right(run), chosen)
 
 
-def read_right(run: Run) -> dict[str, bool]:
-    """Return by sha256 of every validation photo whether a run classified it correctly."""
+class Predicted(NamedTuple):
+    """What a run said of a validation photo."""
+
+    truth: str
+    label: str
+    probability: float  # of the label
+
+
+def read_predictions(run: Run) -> dict[str, Predicted]:
+    """Return by sha256 what a run said of every validation photo."""
     with (run.folder / "predictions.csv").open(
         newline="", encoding="utf-8", errors="surrogateescape"
     ) as file:
         _, *rows = csv.reader(
             file
         )  # path, sha256, truth, label, probability; then a column a class, of any name
-        return {row[1]: row[2] == row[3] for row in rows}
+        return {row[1]: Predicted(row[2], row[3], float(row[4])) for row in rows}
+
+
+def read_right(run: Run) -> dict[str, bool]:
+    """Return by sha256 of every validation photo whether a run classified it correctly."""
+    return {sha256: one.truth == one.label for sha256, one in read_predictions(run).items()}
 
 
 def _before(run: Run, runs: list[Run]) -> Run | None:

@@ -56,15 +56,20 @@ def _on_photo(cam: Cam, size: tuple[int, int], box: Box | None) -> Cam:
     return np.asarray(canvas)
 
 
+def color_bar(scale: float, width: int = 320, height: int = 16) -> Image.Image:
+    """Return the colors from `-scale` to `scale`, over gray."""
+    ramp = np.tile(np.linspace(-scale, scale, width, dtype=np.float32), (height, 1))
+    return paint(Image.new("RGB", (width, height), (128, 128, 128)), ramp, scale)
+
+
 def legend(scale: float, width: int = 320) -> Image.Image:
     """Return the scale as a picture: purple to orange over gray, with its ends and zero in logit units."""
-    bar, text = 16, 18
-    ramp = np.tile(np.linspace(-scale, scale, width, dtype=np.float32), (bar, 1))
-    picture = Image.new("RGB", (width, bar + text), "white")
-    picture.paste(paint(Image.new("RGB", (width, bar), (128, 128, 128)), ramp, scale))
+    bar, text = color_bar(scale, width), 18
+    picture = Image.new("RGB", (width, bar.height + text), "white")
+    picture.paste(bar)
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(size=13)
     for x, value, anchor in ((2, -scale, "lt"), (width / 2, 0.0, "mt"), (width - 2, scale, "rt")):
         label = "0" if value == 0 else f"{value:+.1f} and {'above' if value > 0 else 'below'}"
-        draw.text((x, bar + 3), label, fill="black", font=font, anchor=anchor)
+        draw.text((x, bar.height + 3), label, fill="black", font=font, anchor=anchor)
     return picture

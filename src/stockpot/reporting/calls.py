@@ -1,4 +1,4 @@
-"""The Python call that makes a run again, as the report shows it."""
+"""The short code that does what the report tells of: a training again, and the steps of the lab."""
 
 import json
 import re
@@ -8,6 +8,112 @@ from typing import Any
 from stockpot.backbones.catalog import CATALOG
 from stockpot.learning.recipes import USUAL, WARMUP, Recipe, head_rate, tuning_rate
 from stockpot.learning.runs import Run
+from stockpot.photos.splits import Split
+
+FIRST_CALLS = {  # of a training that is not there, by the point of the lab sheet
+    "3": "scratch = stockpot.train({project}, stockpot.Recipe.from_scratch())",
+    "4": 'borrowed = stockpot.train({project}, stockpot.Recipe.linear_probe(backbone="cifar"))',
+    "5": 'probe = stockpot.train({project}, stockpot.Recipe.linear_probe(backbone="xception"))',
+    "5.4": "tuned = stockpot.train({project}, stockpot.Recipe.fine_tune(start=probe))",
+}
+
+
+def split_call(split: Split, project: str) -> str:
+    """Return the call that splits the photos."""
+    return f"split = stockpot.split({json.dumps(project)}, validation={split.share:g}, seed={split.seed})"
+
+
+def reading_calls(split: Split, run: Run, project: str) -> str:
+    """Return the calls that read the photos as a data set."""
+    return "\n".join(
+        [
+            "from stockpot.photos.preprocessing import read_prepared",
+            split_call(split, project),
+            "split.class_names  # their order in the head",
+            "photo = split.training[0]  # photo.path, photo.label, photo.sha256",
+            f"pixels = read_prepared(photo.path, {_loaded(run)}.preprocessing)  # (S, S, 3), 0 to 255",
+        ]
+    )
+
+
+def freezing_calls(run: Run) -> str:
+    """Return what freezes all weights of a run's backbone."""
+    return "\n".join(
+        [
+            *_classifier(run),
+            "classifier.freeze_backbone()  # requires_grad is False for all its parameters",
+            "classifier.train()  # and BatchNorm stays in inference mode all the same",
+        ]
+    )
+
+
+def cutting_calls(run: Run) -> str:
+    """Return what shows that nothing is left of a network from GAP upwards."""
+    channels, height, width = run.maps
+    size = run.recipe["image_size"]
+    return "\n".join(
+        [
+            f"backbone = {_loaded(run)}.eval()  # ends before GAP and the dense layer",
+            f"pixels = torch.zeros(1, {size}, {size}, 3)  # (N, S, S, 3), 0 to 255",
+            f"maps = backbone(pixels)  # (N, {channels}, {height}, {width})",
+        ]
+    )
+
+
+def head_calls(run: Run) -> str:
+    """Return what puts a new layer on features."""
+    channels, classes = run.maps[0], len(run.evaluation.per_class)
+    return "\n".join(
+        [
+            f"head = torch.nn.Linear({channels}, {classes})  # untrained, and trainable as it is made",
+            f"logits = head(maps.mean((2, 3)))  # GAP: (N, {channels}); then (N, {classes})",
+        ]
+    )
+
+
+def unfreezing_calls(run: Run) -> str:
+    """Return what lets weights of a loaded network learn."""
+    trainable = run.recipe["trainable"]
+    learn = "unfreeze()" if trainable == "all" else f"freeze_before({json.dumps(trainable)})"
+    return "\n".join(
+        [
+            *_classifier(run),
+            "classifier.train()  # and BatchNorm stays in inference mode all the same",
+            f"classifier.{learn}  # requires_grad is True for what is to learn",
+        ]
+    )
+
+
+def explaining_calls(run: str, project: str, photo: str) -> tuple[str, str]:
+    """Return what looks at single channels of a photo, and what adds them up to a map."""
+    look = [
+        f"why = stockpot.explain({json.dumps(f'{project}/runs/{run}')}, {json.dumps(photo)})",
+        "channels = why.channels()  # of the predicted class",
+        "channels.maps, channels.weight  # (C, h, w), (C,)",
+        'channels.picture().save("channels.png")',
+    ]
+    add = [
+        "cam = sum(weight * channel for weight, channel in zip(channels.weight, channels.maps))  # (h, w)",
+        "cam.mean() + channels.bias  # the logit",
+        'why.overlay().save("why.png")',
+    ]
+    return "\n".join(look), "\n".join(add)
+
+
+def _classifier(run: Run) -> list[str]:
+    return [
+        "from stockpot.learning.classifier import Classifier",
+        f"classifier = Classifier({_loaded(run)}, num_classes={len(run.evaluation.per_class)})",
+    ]
+
+
+def _loaded(run: Run) -> str:
+    """Return what loads the backbone of a run; a network of one's own is a variable."""
+    name, size = run.recipe["backbone"], run.recipe["image_size"]
+    if _is_own(run.recipe):
+        return as_variable(name)
+    usual = name in CATALOG and CATALOG[name].image_size == size
+    return f"stockpot.load_backbone({json.dumps(name)}{'' if usual else f', image_size={size}'})"
 
 
 def training_call(run: Run, before: Run | None, project: str) -> str:
@@ -22,7 +128,7 @@ def training_call(run: Run, before: Run | None, project: str) -> str:
     usual = _usual(made, recipe, before)
     given = [f"{name}={_spelled(name, recipe, before)}" for name in recipe if recipe[name] != usual.get(name)]
     call = f"{made.replace('-', '_')}({', '.join(given)})"
-    return f"{_variable(run.name)} = stockpot.train({json.dumps(project)}, stockpot.Recipe.{call})"
+    return f"{as_variable(run.name)} = stockpot.train({json.dumps(project)}, stockpot.Recipe.{call})"
 
 
 def _constructor(recipe: dict[str, Any]) -> str:
@@ -54,9 +160,9 @@ def _usual(made: str, recipe: dict[str, Any], before: Run | None) -> dict[str, A
 
 def _spelled(name: str, recipe: dict[str, Any], before: Run | None) -> str:
     if name == "backbone" and _is_own(recipe):
-        return _variable(recipe[name])
+        return as_variable(recipe[name])
     if name == "start" and before:
-        return _variable(before.name) if recipe["head"] == "keep" else f"{_variable(before.name)}.folder"
+        return as_variable(before.name) if recipe["head"] == "keep" else f"{as_variable(before.name)}.folder"
     return json.dumps(recipe[name])
 
 
@@ -65,6 +171,6 @@ def _is_own(recipe: dict[str, Any]) -> bool:
     return str(recipe["start"]).startswith("weights ")
 
 
-def _variable(name: str) -> str:
+def as_variable(name: str) -> str:
     """Return a name as Python can spell it."""
     return re.sub(r"\W|^(?=\d)", "_", name)

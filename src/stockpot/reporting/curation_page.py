@@ -21,7 +21,7 @@ from stockpot.photos.pixels import thumbnail
 from stockpot.progress import Progress, silent
 from stockpot.reporting.origins import read_sight
 from stockpot.reporting.pictures import jpeg_url
-from stockpot.reporting.readings import Say, percent, texts
+from stockpot.reporting.texts import Texts, texts
 
 SIDE = 112  # pixels of the long side of a photo on the page
 
@@ -101,13 +101,13 @@ def _card(photo: Photo, found: list[Finding]) -> dict[str, Any]:
     }
 
 
-def _shortcut(found: Shortcut | None, say: Say) -> str:
+def _shortcut(found: Shortcut | None, say: Texts) -> str:
     if found is None:
         return say("curation.shortcut_few")
     return say(
         f"curation.shortcut_{'found' if found.found else 'none'}",
-        accuracy=percent(found.accuracy),
-        chance=percent(found.chance),
+        accuracy=found.accuracy,
+        chance=found.chance,
         n=found.n,
         by=found.by,
     )

@@ -9,10 +9,10 @@ from stockpot.curation.findings import BY_PREDICTION
 from stockpot.curation.journal import Journal
 from stockpot.curation.known_by_sight import Sight, read_sights
 from stockpot.photos.splits import Split
-from stockpot.reporting.readings import Say, percent
+from stockpot.reporting.texts import Texts
 
 
-def describe_photos(project: disk.Project, split: Split, say: Say) -> dict[str, Any]:
+def describe_photos(project: disk.Project, split: Split, say: Texts) -> dict[str, Any]:
     """Return what the report's section on photos says beside their numbers."""
     rows = {row["sha256"]: row for row in disk.read_lines(project.provenance) if "sha256" in row}
     photos = split.training + split.validation
@@ -24,19 +24,20 @@ def describe_photos(project: disk.Project, split: Split, say: Say) -> dict[str, 
         "attributions": sorted({row["attribution"] for row in used if row.get("attribution")}),
         "curated": _curated(project, journal, {photo.sha256 for photo in photos}, say),
         "aside_files": [
-            f"{row['target']}: {', '.join(row['reasons']) or 'by hand'}" for row in journal.set_aside
+            f"{row['target']}: {', '.join(row['reasons']) or say('photos.by_hand')}"
+            for row in journal.set_aside
         ],
         "known": _known(project, split, say),
     }
 
 
-def _origin(row: dict[str, Any], say: Say) -> str:
+def _origin(row: dict[str, Any], say: Texts) -> str:
     """Return the search engine, the data set, or that they are one's own."""
     of_a_set, _, _ = str(row.get("source", "")).rpartition("/")
     return str(row.get("engine") or of_a_set or say("photos.own"))
 
 
-def _curated(project: disk.Project, journal: Journal, used: set[str], say: Say) -> list[str]:
+def _curated(project: disk.Project, journal: Journal, used: set[str], say: Texts) -> list[str]:
     """Say what was set aside, by which rules, and what that did to the validation photos."""
     aside = journal.set_aside
     last = {row["sha256"]: row for moves in journal.standing.values() for row in moves}
@@ -47,7 +48,7 @@ def _curated(project: disk.Project, journal: Journal, used: set[str], say: Say) 
     agreed = [sha256 for sha256 in held & used & last.keys() if _agrees(project, last[sha256])]
     sentences = []
     if aside:
-        rules = Counter(rule for row in aside for rule in row["rules"] or ("by hand",))
+        rules = Counter(rule for row in aside for rule in row["rules"] or (say("photos.by_hand"),))
         listed = ", ".join(f"{count} {rule}" for rule, count in rules.items())
         sentences.append(say("photos.aside", count=len(aside), rules=listed))
     if gone:
@@ -67,7 +68,7 @@ def _agrees(project: disk.Project, row: dict[str, Any]) -> bool:
     )
 
 
-def _known(project: disk.Project, split: Split, say: Say) -> list[str]:
+def _known(project: disk.Project, split: Split, say: Texts) -> list[str]:
     """Say which classes ImageNet or CIFAR may know, by name, and by sight where that was looked at."""
     sights = [sight for sight in read_sights(project) if sight.label in split.class_names]
     seen = {(sight.label, sight.index) for sight in sights}
@@ -80,7 +81,6 @@ def _known(project: disk.Project, split: Split, say: Say) -> list[str]:
     return sentences or [say("photos.known_none")]
 
 
-def read_sight(sight: Sight, say: Say) -> str:
+def read_sight(sight: Sight, say: Texts) -> str:
     """Say what looking at a class's photos has found."""
-    values = vars(sight) | {"share": percent(sight.share), "close": percent(sight.close)}
-    return say(f"curation.sight_{sight.verdict}", **values)
+    return say(f"curation.sight_{sight.verdict}", **vars(sight))

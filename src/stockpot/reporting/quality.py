@@ -1,0 +1,375 @@
+"""What a report says beside the points of the lab: how good a model is, and how far it can be believed."""
+
+from typing import Any
+
+from stockpot import project as disk
+from stockpot.explanation.faithfulness import Gain
+from stockpot.explanation.shortcuts import Share, Shortcuts
+from stockpot.learning.comparison import Row
+from stockpot.learning.resampling import DRAWS
+from stockpot.photos.photo import Photo, short_name
+from stockpot.progress import in_words
+from stockpot.reporting.blocks import (
+    Block,
+    Blocks,
+    chart,
+    charts,
+    code,
+    heading,
+    hidden,
+    sentences,
+    table,
+    text,
+)
+from stockpot.reporting.calls import training_call
+from stockpot.reporting.cards import mistake_anchor
+from stockpot.reporting.charts import (
+    FEW_CLASSES,
+    accuracy_chart,
+    cell_anchor,
+    confusion_chart,
+    photos_curve,
+    reliability_chart,
+    run_curves,
+)
+from stockpot.reporting.material import Material
+from stockpot.reporting.pictures import Album
+from stockpot.reporting.readings import (
+    confused_pairs,
+    read_confusion,
+    read_learning_curve,
+    read_reliability,
+    read_remarks,
+    read_test,
+)
+from stockpot.reporting.texts import Texts
+from stockpot.reporting.training_points import highest_loss
+
+PAIRS = 20  # of classes that were confused
+RIGHT_SHOWN, WRONG_SHOWN = 4, 12  # photos behind a cell of the confusion matrix
+ALL_SHOWN = 60  # behind all cells
+
+
+def compare_runs(material: Material, say: Texts) -> Blocks:
+    """Return all trainings side by side."""
+    comparison, label = material.comparison, say("comparison.by_recipe")
+    head = [say(f"comparison.{name}") for name in ("run", "accuracy", "interval", "loss", "time", "learned")]
+    name, accuracy = comparison.majority
+    always = (say("comparison.majority", name=name), say.percent(accuracy), *[""] * 5)
+    highest = highest_loss(material)
+    drawn = charts(
+        *(
+            chart(run_curves(material.runs, quantity, say, highest), say("comparison.curves"))
+            for quantity in ("loss", "accuracy")
+        )
+    )
+    return [
+        text(say("comparison.how", n=material.run.evaluation.n)),
+        table(
+            [*head, say("comparison.against")],
+            [*(_compared(row, say) for row in comparison.rows), always],
+            words=(6,),
+        ),
+        *sentences(read_remarks(comparison, say)),
+        heading(label),
+        chart(accuracy_chart(comparison.rows, say), label),
+        heading(say("comparison.curves")),
+        drawn,
+        *_more_photos(material, say),
+    ]
+
+
+def _compared(row: Row, say: Texts) -> tuple[Any, ...]:
+    return (
+        row.name,
+        say.percent(row.accuracy) + "*" * row.chosen,
+        _interval(row.interval, say),
+        say.number(row.loss, ".3f"),
+        in_words(row.seconds).replace(".", say.sentences["numbers"]["decimal"]),
+        row.trained_parameters,
+        read_test(row.mcnemar, say),
+    )
+
+
+def _interval(interval: tuple[float, float], say: Texts) -> str:
+    return " \u2013 ".join(map(say.percent, interval))
+
+
+def _more_photos(material: Material, say: Texts) -> Blocks:
+    curve = material.comparison.curve
+    if curve is None:
+        return []
+    head = [
+        say("comparison.more_photos"),
+        say("comparison.more_draws", draws=DRAWS),
+        say("comparison.interval"),
+    ]
+    rows = [
+        (photos, say.percent(mean), _interval(interval, say))
+        for photos, mean, interval in zip(curve.photos, curve.means, curve.intervals, strict=True)
+    ]
+    return [
+        heading(say("comparison.more")),
+        chart(photos_curve(curve, say), say("comparison.more")),
+        text(read_learning_curve(curve, say)),
+        hidden(say("page.table"), table(head, rows)),
+    ]
+
+
+def evaluate(material: Material, album: Album, say: Texts) -> Blocks:
+    """Return how good the chosen run is, by class, and the photos behind its confusion matrix."""
+    run, evaluation = material.run, material.run.evaluation
+    which = say(f"evaluation.{'asked' if material.asked else 'best'}", run=run.name, runs=len(material.runs))
+    low, high = evaluation.interval
+    summary = say("page.summary", accuracy=evaluation.accuracy, n=evaluation.n, low=low, high=high)
+    return [
+        text(f"{which} {summary}"),
+        heading(say("evaluation.confusion")),
+        text(f"{read_confusion(run, say)} {say('evaluation.confusion_note')}"),
+        chart(confusion_chart(evaluation, say), say("evaluation.confusion")),
+        _confusion_table(material, say),
+        *_reliability(material, say),
+        *_by_class(material, say),
+        heading(say("evaluation.behind")),
+        *_behind(material, album, say),
+    ]
+
+
+def _by_class(material: Material, say: Texts) -> Blocks:
+    head = [say("photos.class"), *(say(f"evaluation.{name}") for name in ("photos", "precision", "recall"))]
+    rows = [
+        (one.name, one.photos, say.percent(one.precision), say.percent(one.recall))
+        for one in material.run.evaluation.per_class
+    ]
+    title = say("evaluation.per_class")
+    if len(rows) > FEW_CLASSES:
+        return [hidden(title, table(head, rows))]
+    return [heading(title), table(head, rows)]
+
+
+def _confusion_table(material: Material, say: Texts) -> Block:
+    """Return the matrix as a table of links; of many classes the pairs that were confused most often."""
+    names = material.split.class_names
+    if len(names) > FEW_CLASSES:
+        pairs = [(truth, predicted, count) for count, truth, predicted in confused_pairs(material.run)]
+        head = [say("evaluation.truth"), say("evaluation.predicted"), say("evaluation.photos")]
+        return hidden(say("evaluation.pairs"), table(head, pairs[:PAIRS], words=(1,)))
+    rows = [
+        (names[i], *((count, f"#{cell_anchor(i, j)}") if count else 0 for j, count in enumerate(row)))
+        for i, row in enumerate(material.run.evaluation.confusion)
+    ]
+    corner = f"{say('evaluation.truth')} \\ {say('evaluation.predicted')}"
+    return hidden(say("page.table"), table([corner, *names], rows))
+
+
+def _behind(material: Material, album: Album, say: Texts) -> Blocks:
+    """Return the photos behind the cells of the matrix: mistakes first, then some of the others."""
+    left, blocks = ALL_SHOWN, []
+    cells = sorted(material.behind.items(), key=lambda cell: (cell[0][0] == cell[0][1], -len(cell[1])))
+    for (truth, predicted), photos in cells:
+        shown = photos[: min(left, RIGHT_SHOWN if truth == predicted else WRONG_SHOWN)]
+        left -= len(shown)
+        blocks.append(_cell(material, truth, predicted, photos, len(shown), album, say))
+    return blocks
+
+
+def _cell(
+    material: Material,
+    truth: str,
+    predicted: str,
+    photos: list[Photo],
+    shown: int,
+    album: Album,
+    say: Texts,
+) -> Block:
+    """Return the first photos of a cell, each leading to its card where it has one, and how many more there are."""
+    key, rest = "right" if truth == predicted else "wrong", photos[shown:]
+    if truth != predicted and not shown:
+        more = ", ".join(short_name(photo.path) for photo in rest[:WRONG_SHOWN])
+    else:
+        more = say("evaluation.cell_more", count=len(rest)) if rest else ""
+    names, carded = material.split.class_names, material.carded
+    title = say(f"evaluation.cell_{key}", truth=truth, predicted=predicted, label=truth, count=len(photos))
+    content = {
+        "anchor": cell_anchor(names.index(truth), names.index(predicted)),
+        "title": title,
+        "figures": [(album.add(photo.path), _sure(material, photo, say)) for photo in photos[:shown]],
+        "links": [f"#{mistake_anchor(photo)}" if photo.sha256 in carded else "" for photo in photos[:shown]],
+        "more": more,
+    }
+    return Block("behind", content)
+
+
+def _sure(material: Material, photo: Photo, say: Texts) -> str:
+    said = material.predicted[photo.sha256]
+    return say("maps.predicted", label=said.label, probability=said.probability)
+
+
+def _reliability(material: Material, say: Texts) -> Blocks:
+    found = material.reliability
+    head = [
+        say("evaluation.photos"),
+        say("evaluation.mean"),
+        say("evaluation.right"),
+        say("comparison.interval"),
+    ]
+    rows = [
+        (one.n, say.percent(one.probability), say.percent(one.accuracy), _interval(one.interval, say))
+        for one in found.groups
+    ]
+    return [
+        heading(say("evaluation.reliability")),
+        text(read_reliability(found, say)),
+        chart(reliability_chart(found, say), say("evaluation.reliability")),
+        text(say("evaluation.reliability_how", bins=len(found.groups)), "quiet"),
+        hidden(say("page.table"), table(head, rows)),
+    ]
+
+
+def believe(material: Material, say: Texts) -> Blocks:
+    """Return whether maps show what the model uses, measured."""
+    found = material.faithfulness
+    if found is None:
+        return [text(say("belief.few", n=material.run.evaluation.n))]
+    over_random = min(found.deletion.interval[0], found.insertion.interval[0]) > 0
+    over_permuted = (
+        min(found.over_permuted_deletion.interval[0], found.over_permuted_insertion.interval[0]) > 0
+    )
+    answer = "no" if not over_random else "yes" if over_permuted else "half"
+    rows = [
+        (say("belief.by_map"), _gain(found.deletion, say), _gain(found.insertion, say)),
+        (
+            say("belief.by_permuted"),
+            _gain(found.permuted_deletion, say),
+            _gain(found.permuted_insertion, say),
+        ),
+    ]
+    return [
+        text(say("belief.how")),
+        table([say("belief.order"), say("belief.deletion"), say("belief.insertion")], rows),
+        text(say(f"belief.{answer}", n=found.n)),
+        code(
+            f'stockpot.measure_faithfulness({material.name + "/runs/" + material.run.name!r}, photos, by="cells")'
+        ),
+    ]
+
+
+def _gain(gain: Gain, say: Texts) -> str:
+    low, high = gain.interval
+    return say("belief.gain", mean=gain.mean, low=low, high=high)
+
+
+def look_for(material: Material, say: Texts) -> Blocks:
+    """Return whether the model seems to go by a place rather than by what photos show."""
+    found = material.shortcuts
+    if found is None:
+        return [text(say("shortcuts.single"))]
+    warnings = [
+        text(
+            say(
+                "shortcuts.suspect",
+                label=one.label,
+                place=_place(one, say),
+                evidence=one.evidence,
+                area=one.area,
+                right=one.right,
+                without=one.right_without,
+                n=one.n,
+            ),
+            "bad",
+        )
+        for one in found.suspects
+    ]
+    warnings += [text(say("shortcuts.border_suffices"), "bad")] if found.border_suffices else []
+    return [
+        text(say("shortcuts.how")),
+        _shares(found, say),
+        *(warnings or [text(say("shortcuts.none"))]),
+        text(say("shortcuts.kept_how", n=found.kept[0].n)),
+        _kept(found, say),
+        text(say("shortcuts.chance", chance=found.chance), "quiet"),
+    ]
+
+
+def _shares(found: Shortcuts, say: Texts) -> Block:
+    """Return where the evidence for each class lies."""
+    rows = []
+    for label in dict.fromkeys(one.label for one in found.shares):
+        by_place = {one.place: one for one in found.shares if one.label == label}
+        corner = max((one for place, one in by_place.items() if " " in place), key=lambda one: one.denser)
+        whole = [
+            say("shortcuts.share", evidence=by_place[place].evidence, area=by_place[place].area)
+            if place in by_place
+            else ""
+            for place in ("border", "flat")
+        ]
+        place = _place(corner, say)
+        rows.append(
+            (
+                label,
+                *whole,
+                say("shortcuts.share_corner", evidence=corner.evidence, area=corner.area, place=place),
+            )
+        )
+    return table(
+        [say("photos.class"), *(say(f"shortcuts.{name}") for name in ("border", "flat", "corner"))],
+        rows,
+        words=(3,),
+    )
+
+
+def _place(share: Share, say: Texts) -> str:
+    if " " in share.place:
+        return say(f"maps.{share.place.replace(' ', '_')}")
+    return say(f"shortcuts.on_{share.place}")
+
+
+def _kept(found: Shortcuts, say: Texts) -> Block:
+    """Return how photos are classified of which a part is left."""
+    head = [
+        say("shortcuts.part"),
+        say("shortcuts.left"),
+        say("comparison.accuracy"),
+        say("comparison.interval"),
+    ]
+    rows = [
+        (
+            say(f"shortcuts.kept_{one.part}"),
+            say.number(one.area, ".0%"),
+            say.percent(one.accuracy),
+            _interval(one.interval, say),
+        )
+        for one in found.kept
+    ]
+    return table(head, rows)
+
+
+def tell_making(material: Material, say: Texts) -> Blocks:
+    """Return the commands, versions and times."""
+    run, split = material.run, material.split
+    calls = [training_call(one, material.before(one), material.name) for one in material.runs]
+    stages = sorted({stage for one in material.runs for stage in one.seconds})
+    times = [
+        (one.name, *(say.number(one.seconds.get(stage, 0.0), ".1f") for stage in stages))
+        for one in material.runs
+    ]
+    environment = _flat(disk.read_json(run.folder / "environment.json") or {})
+    return [
+        text(say("making.split", fingerprint=split.fingerprint, seed=str(split.seed), run=run.name)),
+        heading(say("making.commands")),
+        code(f"stockpot study {material.shell_name}\nstockpot report {material.shell_name}"),
+        text(say("making.again")),
+        code("\n".join(calls)),
+        heading(say("making.times")),
+        table([say("comparison.run"), *map(say.stage, stages)], times),
+        heading(say("making.environment")),
+        table([], [(name, str(value)) for name, value in environment], words=(1,)),
+    ]
+
+
+def _flat(value: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return a nested mapping as rows."""
+    rows: list[tuple[str, Any]] = []
+    for name, content in value.items():
+        rows += _flat(content) if isinstance(content, dict) else [(name, content)]
+    return rows
