@@ -19,8 +19,8 @@ The house, in the order in which data flows::
     curation/     findings · checks · shortcuts · known_by_sight · journal · curation
     explanation/  explanation · channels · faithfulness · shortcuts · mistakes · selection
     reporting/    points · texts · pictures · charts · blocks · readings · calls · notes · material · origins ·
-                  cards · photo_points · training_points · map_points · quality · report · curation_page
-                  texts, templates, vendor
+                  cards · photo_points · training_points · map_points · quality · trust · making · report ·
+                  curation_page · texts, templates, vendor
     studies.py    the whole lab as one function
     cli.py        parse, call one function, print
     display.py    progress on stderr

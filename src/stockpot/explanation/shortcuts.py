@@ -140,7 +140,7 @@ class Shortcuts:
         """Return it in words."""
         parts = ", ".join(f"{one.part} {one.accuracy:.0%}" for one in self.kept)
         reasons = [
-            f"{one.evidence:.0%} of what speaks for {one.label} lies at {one.place}, {one.area:.0%} of the area; "
+            f"{one.evidence:.0%} of what speaks for {one.label!r} lies at {one.place}, {one.area:.0%} of the area; "
             f"without it {one.right_without} instead of {one.right} of {one.n} photos are classified rightly"
             for one in self.suspects
         ]
@@ -256,7 +256,7 @@ def _see(project: disk.Project, predictor: Predictor, photos: Sequence[Photo], p
         truth=np.array([model.class_names.index(photo.label) for photo in photos]),
         cams=cams,
         bias=model.bias,
-        flat=np.stack([detail(pixels, *cams.shape[2:]) < FLAT for pixels in prepared]),
+        flat=np.stack([measure_detail(pixels, *cams.shape[2:]) < FLAT for pixels in prepared]),
     )
 
 
@@ -268,7 +268,7 @@ def _prepared(photos: Sequence[Photo], preprocessing: Preprocessing) -> Iterator
         yield pixels
 
 
-def detail(pixels: Pixels, height: int, width: int) -> NDArray[np.float64]:
+def measure_detail(pixels: Pixels, height: int, width: int) -> NDArray[np.float64]:
     """Return the standard deviation of luminance within every cell, of 255: `(h, w)`.
 
     Args:

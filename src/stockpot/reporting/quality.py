@@ -1,10 +1,7 @@
-"""What a report says beside the points of the lab: how good a model is, and how far it can be believed."""
+"""What a report says beside the points of the lab: which training is best, and how good it is."""
 
 from typing import Any
 
-from stockpot import project as disk
-from stockpot.explanation.faithfulness import Gain
-from stockpot.explanation.shortcuts import Share, Shortcuts
 from stockpot.learning.comparison import Row
 from stockpot.learning.resampling import DRAWS
 from stockpot.photos.photo import Photo, short_name
@@ -14,14 +11,12 @@ from stockpot.reporting.blocks import (
     Blocks,
     chart,
     charts,
-    code,
     heading,
     hidden,
     sentences,
     table,
     text,
 )
-from stockpot.reporting.calls import training_call
 from stockpot.reporting.cards import mistake_anchor
 from stockpot.reporting.charts import (
     FEW_CLASSES,
@@ -83,16 +78,12 @@ def _compared(row: Row, say: Texts) -> tuple[Any, ...]:
     return (
         row.name,
         say.percent(row.accuracy) + "*" * row.chosen,
-        _interval(row.interval, say),
+        say.interval(row.interval),
         say.number(row.loss, ".3f"),
         in_words(row.seconds).replace(".", say.sentences["numbers"]["decimal"]),
         row.trained_parameters,
         read_test(row.mcnemar, say),
     )
-
-
-def _interval(interval: tuple[float, float], say: Texts) -> str:
-    return " \u2013 ".join(map(say.percent, interval))
 
 
 def _more_photos(material: Material, say: Texts) -> Blocks:
@@ -105,7 +96,7 @@ def _more_photos(material: Material, say: Texts) -> Blocks:
         say("comparison.interval"),
     ]
     rows = [
-        (photos, say.percent(mean), _interval(interval, say))
+        (photos, say.percent(mean), say.interval(interval))
         for photos, mean, interval in zip(curve.photos, curve.means, curve.intervals, strict=True)
     ]
     return [
@@ -214,7 +205,7 @@ def _reliability(material: Material, say: Texts) -> Blocks:
         say("comparison.interval"),
     ]
     rows = [
-        (one.n, say.percent(one.probability), say.percent(one.accuracy), _interval(one.interval, say))
+        (one.n, say.percent(one.probability), say.percent(one.accuracy), say.interval(one.interval))
         for one in found.groups
     ]
     return [
@@ -224,152 +215,3 @@ def _reliability(material: Material, say: Texts) -> Blocks:
         text(say("evaluation.reliability_how", bins=len(found.groups)), "quiet"),
         hidden(say("page.table"), table(head, rows)),
     ]
-
-
-def believe(material: Material, say: Texts) -> Blocks:
-    """Return whether maps show what the model uses, measured."""
-    found = material.faithfulness
-    if found is None:
-        return [text(say("belief.few", n=material.run.evaluation.n))]
-    over_random = min(found.deletion.interval[0], found.insertion.interval[0]) > 0
-    over_permuted = (
-        min(found.over_permuted_deletion.interval[0], found.over_permuted_insertion.interval[0]) > 0
-    )
-    answer = "no" if not over_random else "yes" if over_permuted else "half"
-    rows = [
-        (say("belief.by_map"), _gain(found.deletion, say), _gain(found.insertion, say)),
-        (
-            say("belief.by_permuted"),
-            _gain(found.permuted_deletion, say),
-            _gain(found.permuted_insertion, say),
-        ),
-    ]
-    return [
-        text(say("belief.how")),
-        table([say("belief.order"), say("belief.deletion"), say("belief.insertion")], rows),
-        text(say(f"belief.{answer}", n=found.n)),
-        code(
-            f'stockpot.measure_faithfulness({material.name + "/runs/" + material.run.name!r}, photos, by="cells")'
-        ),
-    ]
-
-
-def _gain(gain: Gain, say: Texts) -> str:
-    low, high = gain.interval
-    return say("belief.gain", mean=gain.mean, low=low, high=high)
-
-
-def look_for(material: Material, say: Texts) -> Blocks:
-    """Return whether the model seems to go by a place rather than by what photos show."""
-    found = material.shortcuts
-    if found is None:
-        return [text(say("shortcuts.single"))]
-    warnings = [
-        text(
-            say(
-                "shortcuts.suspect",
-                label=one.label,
-                place=_place(one, say),
-                evidence=one.evidence,
-                area=one.area,
-                right=one.right,
-                without=one.right_without,
-                n=one.n,
-            ),
-            "bad",
-        )
-        for one in found.suspects
-    ]
-    warnings += [text(say("shortcuts.border_suffices"), "bad")] if found.border_suffices else []
-    return [
-        text(say("shortcuts.how")),
-        _shares(found, say),
-        *(warnings or [text(say("shortcuts.none"))]),
-        text(say("shortcuts.kept_how", n=found.kept[0].n)),
-        _kept(found, say),
-        text(say("shortcuts.chance", chance=found.chance), "quiet"),
-    ]
-
-
-def _shares(found: Shortcuts, say: Texts) -> Block:
-    """Return where the evidence for each class lies."""
-    rows = []
-    for label in dict.fromkeys(one.label for one in found.shares):
-        by_place = {one.place: one for one in found.shares if one.label == label}
-        corner = max((one for place, one in by_place.items() if " " in place), key=lambda one: one.denser)
-        whole = [
-            say("shortcuts.share", evidence=by_place[place].evidence, area=by_place[place].area)
-            if place in by_place
-            else ""
-            for place in ("border", "flat")
-        ]
-        place = _place(corner, say)
-        rows.append(
-            (
-                label,
-                *whole,
-                say("shortcuts.share_corner", evidence=corner.evidence, area=corner.area, place=place),
-            )
-        )
-    return table(
-        [say("photos.class"), *(say(f"shortcuts.{name}") for name in ("border", "flat", "corner"))],
-        rows,
-        words=(3,),
-    )
-
-
-def _place(share: Share, say: Texts) -> str:
-    if " " in share.place:
-        return say(f"maps.{share.place.replace(' ', '_')}")
-    return say(f"shortcuts.on_{share.place}")
-
-
-def _kept(found: Shortcuts, say: Texts) -> Block:
-    """Return how photos are classified of which a part is left."""
-    head = [
-        say("shortcuts.part"),
-        say("shortcuts.left"),
-        say("comparison.accuracy"),
-        say("comparison.interval"),
-    ]
-    rows = [
-        (
-            say(f"shortcuts.kept_{one.part}"),
-            say.number(one.area, ".0%"),
-            say.percent(one.accuracy),
-            _interval(one.interval, say),
-        )
-        for one in found.kept
-    ]
-    return table(head, rows)
-
-
-def tell_making(material: Material, say: Texts) -> Blocks:
-    """Return the commands, versions and times."""
-    run, split = material.run, material.split
-    calls = [training_call(one, material.before(one), material.name) for one in material.runs]
-    stages = sorted({stage for one in material.runs for stage in one.seconds})
-    times = [
-        (one.name, *(say.number(one.seconds.get(stage, 0.0), ".1f") for stage in stages))
-        for one in material.runs
-    ]
-    environment = _flat(disk.read_json(run.folder / "environment.json") or {})
-    return [
-        text(say("making.split", fingerprint=split.fingerprint, seed=str(split.seed), run=run.name)),
-        heading(say("making.commands")),
-        code(f"stockpot study {material.shell_name}\nstockpot report {material.shell_name}"),
-        text(say("making.again")),
-        code("\n".join(calls)),
-        heading(say("making.times")),
-        table([say("comparison.run"), *map(say.stage, stages)], times),
-        heading(say("making.environment")),
-        table([], [(name, str(value)) for name, value in environment], words=(1,)),
-    ]
-
-
-def _flat(value: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Return a nested mapping as rows."""
-    rows: list[tuple[str, Any]] = []
-    for name, content in value.items():
-        rows += _flat(content) if isinstance(content, dict) else [(name, content)]
-    return rows

@@ -14,15 +14,17 @@ from stockpot import project as disk
 from stockpot.photos.samples import ATTRIBUTION, is_sample
 from stockpot.progress import Progress, silent
 from stockpot.reporting.blocks import Blocks, Section, markup, text
+from stockpot.reporting.making import tell_making
 from stockpot.reporting.map_points import map_points
 from stockpot.reporting.material import Material, gather
 from stockpot.reporting.notes import ELSEWHERE, read_notes
 from stockpot.reporting.photo_points import photo_points
 from stockpot.reporting.pictures import Album
 from stockpot.reporting.points import POINTS, depth
-from stockpot.reporting.quality import believe, compare_runs, evaluate, look_for, tell_making
+from stockpot.reporting.quality import compare_runs, evaluate
 from stockpot.reporting.texts import Texts, texts
 from stockpot.reporting.training_points import training_points
+from stockpot.reporting.trust import believe, look_for
 
 
 def write_report(

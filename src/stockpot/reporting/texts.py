@@ -70,6 +70,10 @@ class Texts(string.Formatter):
         """Return a share as a figure that no line break parts from its sign."""
         return self.number(share, ".1%")
 
+    def interval(self, interval: tuple[float, float]) -> str:
+        """Return the ends of an interval of shares."""
+        return " \u2013 ".join(map(self.percent, interval))
+
 
 def texts(language: str) -> Texts:
     """Return the sentences of a language.
