@@ -16,7 +16,7 @@ The house, in the order in which data flows::
                   devices · folding · fitting · precision · checkpoint · stopping · training · forecast ·
                   evaluation · calibration · saving · seeds · runs · live_head · resampling · comparison · models ·
                   predictions · status · pretraining · muon
-    curation/     findings · checks · shortcuts · known_by_sight · journal · curation
+    curation/     findings · checks · shortcuts · known_by_sight · journal · curation · review
     explanation/  explanation · channels · faithfulness · shortcuts · mistakes · selection
     reporting/    points · texts · pictures · charts · blocks · readings · calls · notes · material · origins ·
                   cards · photo_points · training_points · map_points · quality · trust · making · report ·

@@ -128,7 +128,7 @@ def _look(opened: disk.Project, journal: Journal, index: Index, progress: Progre
     certain = {finding.path for finding in findings if finding.certain}
     rest = [photo for photo in distinct.photos if photo.path not in certain]
     findings += checks.near(rest, index.near)
-    features = _features(opened, rest, progress)
+    features = curation_features(opened, rest, progress)
     labels, groups = [photo.label for photo in rest], [photo.group for photo in rest]
     counts = Counter(label for label, _ in set(zip(labels, groups, strict=True)))
     judged = [i for i, label in enumerate(labels) if counts[label] >= FEWEST]
@@ -149,14 +149,21 @@ def _look(opened: disk.Project, journal: Journal, index: Index, progress: Progre
     )
 
 
+def source_of(opened: disk.Project, sha256: str) -> str:
+    """Return the sha256 of the bytes that a photo was received as."""
+    return _sources(opened).get(sha256, sha256)
+
+
 def _sources(opened: disk.Project) -> dict[str, str]:
     """Return the sha256 of the bytes that were received, by that of the file they became."""
     rows = disk.read_lines(opened.provenance)
     return {row["sha256"]: row["source_sha256"] for row in rows if {"sha256", "source_sha256"} <= row.keys()}
 
 
-def _features(opened: disk.Project, photos: Sequence[Photo], progress: Progress) -> NDArray[np.float32]:
-    """Return features `(N, C)`, computed once."""
+def curation_features(
+    opened: disk.Project, photos: Sequence[Photo], progress: Progress = silent
+) -> NDArray[np.float32]:
+    """Return the features `(N, C)` that curation judges photos by, computed once."""
     if not photos:
         return np.zeros((0, 0), np.float32)
     backbone = load_backbone(BACKBONE, progress=progress)
@@ -210,7 +217,7 @@ def _moves(
             names = "no photo that is there now" if name not in files else "two photos; rename one"
             raise WrongUse(f"{name!r} names {names}: see stockpot curate {opened.folder}")
     for name, label in move.items():
-        _check_class(opened, next(iter(files[name]))[0], label)
+        check_class(opened, next(iter(files[name]))[0], label)
     why: dict[str, list[Finding]] = {}
     for finding in found.findings:
         why.setdefault(finding.identifier, []).append(finding)
@@ -259,7 +266,7 @@ def _staying(found: Curation, leaving: Set[str]) -> set[str]:
     return {one.sha256 for one in found.photos if identify(one.path, one.sha256) not in leaving}
 
 
-def _check_class(opened: disk.Project, path: Path, label: str) -> None:
+def check_class(opened: disk.Project, path: Path, label: str) -> None:
     """Refuse a class that a photo cannot go to; name one that is new.
 
     Raises:
