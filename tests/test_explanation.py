@@ -143,6 +143,16 @@ def in_torch(model: ModelFile) -> tuple[torch.nn.Sequential, Callable[[Photo], t
     return torch.nn.Sequential(backbone.module, *gap, head), prepared
 
 
+@pytest.fixture
+def one_thread():
+    """Torch on one processor: on two it waits for whatever else runs on them, many times a pass."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(usual)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_maps_average_to_the_logits_however_photos_become_square(oblong, trained):
     """Frozen or fine-tuned, for every class of every validation photo; torch's whole network has these logits."""
     for run in trained:
@@ -170,6 +180,7 @@ def test_color_lies_where_the_network_looked(oblong, trained):
         assert (colors(shown)[inside] > 150).all() and (colors(shown)[~inside] == 0).all()
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_grad_cam_gives_the_same_map(oblong, trained):
     """An independent program: over GAP and a linear head it is the map, clipped at zero and stretched to 0..1."""
     from pytorch_grad_cam import GradCAM
