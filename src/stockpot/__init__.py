@@ -22,6 +22,7 @@ The house, in the order in which data flows::
                   cards · photo_points · training_points · map_points · quality · trust · making · report ·
                   curation_page · texts, templates, vendor
     studies.py    the whole lab as one function
+    web/          guard · app · static
     cli.py        parse, call one function, print
     display.py    progress on stderr
     __main__.py   python -m stockpot

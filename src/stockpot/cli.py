@@ -798,6 +798,28 @@ def report(
         webbrowser.open(path.resolve().as_uri())
 
 
+@app.command()
+def web(
+    project: Project,
+    port: Annotated[int, typer.Option(help="Of the page; 0 takes a free one.")] = 8765,
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Open a page on this computer: review photos with a live head, try the model on a photo. Ctrl-C ends it.
+
+    Example: stockpot web food --open
+    """
+    from stockpot.web.app import serve
+
+    def ready(address: str) -> None:
+        typer.echo(address)
+        if open_it:
+            import webbrowser
+
+            webbrowser.open(address)
+
+    serve(project, port, ready)
+
+
 def _report_study(study: Any, as_json: bool) -> None:
     """Print what a study left behind."""
     value = {

@@ -33,8 +33,14 @@ class Reviewed:
 
     key: str  # stays the same wherever the photo goes
     photo: Photo  # as it is now
-    findings: tuple[Finding, ...]  # when the review was opened
+    found: tuple[Finding, ...]  # against it in the class where it was when the review was opened
+    found_in: str  # that class
     aside: bool = False
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What still stands against it: in another class it is another matter."""
+        return self.found if self.photo.label == self.found_in else ()
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,7 @@ class Review:
 
 def _reviewed(photo: Photo, why: Mapping[str, Sequence[Finding]]) -> Reviewed:
     key = identify(photo.path, photo.sha256)
-    return Reviewed(key, photo, tuple(why.get(key, ())))
+    return Reviewed(key, photo, tuple(why.get(key, ())), photo.label)
 
 
 def _between(before: Mapping[str, bool], now: Mapping[str, bool]) -> Change:

@@ -1,0 +1,159 @@
+import contextlib
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stockpot.errors import ProjectError, WrongUse
+from stockpot.web.app import create_app, serve
+from stockpot.web.guard import LARGEST_BODY
+
+
+@contextlib.contextmanager
+def served(project: Path):
+    """The command, as a user starts it; killed without warning at the end."""
+    command = [sys.executable, "-m", "stockpot", "web", str(project), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            yield server.stdout.readline().strip(), server
+        finally:
+            server.kill()
+
+
+@pytest.fixture(scope="module")
+def project(solar, tmp_path_factory) -> Path:
+    """A project that was looked through once, so that opening its review computes nothing."""
+    from stockpot.curation.curation import curate
+
+    copy = tmp_path_factory.mktemp("web") / "solar"
+    shutil.copytree(solar.project, copy)
+    curate(copy)
+    return copy
+
+
+def ask(address: str, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes, dict]:
+    """A request with exactly these headers, as no browser would let a page send it."""
+    with contextlib.closing(http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)) as line:
+        line.request(method, path, body or None, headers)
+        answer = line.getresponse()
+        return answer.status, answer.read(), dict(answer.getheaders())
+
+
+def test_a_review_by_keyboard(project, tmp_path, tab):
+    """Set aside, move, undo and filter by keys; each decision is on the disk, and the page says what it did."""
+    copy = tmp_path / "solar"
+    shutil.copytree(project, copy)
+    files = {path.name for path in copy.glob("photos/*/*")}
+    with served(copy) as (address, _):
+        tab.goto(address)
+        tab.locator(".photo.active").wait_for()
+        n = tab.locator(".photo").count()
+        assert n == len(files)
+        name = tab.locator(".photo.active").get_attribute("aria-label").split(", ")[1].split(":")[0]
+        tab.keyboard.press("ArrowRight")
+        tab.keyboard.press("ArrowLeft")
+        tab.keyboard.press("x")
+        tab.locator(".figures", has_text="1 are left out").wait_for()
+        assert tab.locator(".photo").count() == n - 1
+        assert not list(copy.glob(f"photos/*/{name}")) and list(copy.glob(f"set-aside/*/{name}"))
+        assert re.search(rf"on the {n - 1} photos that are in both", tab.locator(".figures").inner_text())
+        label = tab.locator(".photo.active .label").inner_text()
+        number = next(k for k in "1234" if label not in tab.locator("tbody th").nth(int(k) - 1).inner_text())
+        tab.keyboard.press(number)
+        tab.locator(".message", has_text="moved to").wait_for()
+        tab.keyboard.press("u")
+        tab.keyboard.press("u")
+        tab.locator(".figures", has_text="0 are left out").wait_for()
+        assert tab.locator(".photo").count() == n
+        assert {path.name for path in copy.glob("photos/*/*")} == files
+        tab.keyboard.press("/")
+        tab.keyboard.type(name)
+        tab.locator(".bar", has_text="1 photos").wait_for()
+        assert tab.locator(".photo").count() == 1
+        assert all(url.startswith(address) for url in tab.requested) and tab.problems == []
+
+
+def test_a_killed_server_has_lost_nothing(project, tmp_path, tab):
+    """Every decision of a review is there after the restart, and can still be undone."""
+    copy = tmp_path / "solar"
+    shutil.copytree(project, copy)
+    with served(copy) as (address, server):
+        tab.goto(address)
+        tab.locator(".photo.active").wait_for()
+        n = tab.locator(".photo").count()
+        for gone in (1, 2):
+            tab.keyboard.press("x")
+            tab.locator(".figures", has_text=f"{gone} are left out").wait_for()
+        os.kill(server.pid, signal.SIGKILL)
+    with served(copy) as (address, _):
+        tab.goto(address)
+        tab.locator(".photo.active").wait_for()
+        assert tab.locator(".photo").count() == n - 2
+        tab.get_by_role("button", name="Undo").click()
+        tab.locator(".message", has_text="taken back").wait_for()
+        assert tab.locator(".photo").count() == n - 1
+
+
+def test_a_photo_is_tried(project, tab):
+    """Chosen: label, probabilities, a heat map that fades; what is no photo is said to be none."""
+    photo = next(project.glob("photos/*/*"))
+    with served(project) as (address, _):
+        tab.goto(f"{address}/#try")
+        tab.locator("input[type=file]").set_input_files(photo)
+        tab.locator(".answer h2").wait_for()
+        assert tab.locator(".answer li").count() == 4
+        tab.locator("input[type=range]").fill("30")
+        assert tab.locator(".layers img").nth(1).evaluate("image => image.style.opacity") == "0.3"
+        tab.locator("input[type=file]").set_input_files(project / "split.json")
+        tab.locator(".message", has_text="This file is not an image").wait_for()
+        assert [text for text in tab.problems if "400" not in text and "409" not in text] == []
+
+
+def test_the_page_fits_a_phone(project, tab):
+    """Nothing is wider than the screen."""
+    with served(project) as (address, _):
+        tab.set_viewport_size({"width": 390, "height": 800})
+        tab.goto(address)
+        tab.locator(".photo.active").wait_for()
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_other_pages_are_refused(project):
+    """Another host's name, another origin or none, too much at once, and ways out of the project."""
+    with served(project) as (address, _):
+        host = address.removeprefix("http://")
+        own = {"Host": host, "Origin": address, "Content-Type": "application/json"}
+        before = sorted(project.glob("photos/*/*"))
+        assert ask(address, "GET", "/", Host="evil.example")[0] == 421
+        assert ask(address, "POST", "/api/undo", Host=host)[0] == 403
+        assert ask(address, "POST", "/api/undo", **own | {"Origin": "http://evil.example"})[0] == 403
+        assert ask(address, "POST", "/api/try", **own | {"Content-Length": str(LARGEST_BODY + 1)})[0] == 413
+        status, body, headers = ask(address, "POST", "/api/decisions", b'{"key": "../../x"}', **own)
+        assert (status, json.loads(body)["error"]) == (
+            400,
+            "Photo '../../x' is not there: open the review again.",
+        )
+        key = json.loads(ask(address, "GET", "/api/review", Host=host)[1])["photos"][0]["key"]
+        decision = json.dumps({"key": key, "label": "../outside"}).encode()
+        assert ask(address, "POST", "/api/decisions", decision, **own)[0] == 400
+        assert ask(address, "GET", "/photos/..%2F..%2Fsplit.json", Host=host)[0] in (400, 404)
+        assert ask(address, "GET", "/static/../app.py", Host=host)[0] == 404
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert sorted(project.glob("photos/*/*")) == before
+
+
+def test_wrong_use(project, tmp_path):
+    """No project, a port that is none, and one that is taken."""
+    with pytest.raises(ProjectError):
+        create_app(tmp_path)
+    with pytest.raises(WrongUse, match="port is 99999"):
+        serve(project, 99999)
+    with served(project) as (address, _), pytest.raises(WrongUse, match="cannot be used"):
+        serve(project, int(address.rpartition(":")[2]))
