@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
+from stockpot.curation.curation import curate
 from stockpot.learning.pretraining import Pretraining, pretrain
 from stockpot.photos.cifar10 import Cifar10, read_cifar10
 from stockpot.photos.samples import _files as sample_files
@@ -77,6 +78,15 @@ def lab(solar: Study, tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
     done = study(copy, recipes=["scratch", "cifar", "tail"], progress=listen)
     return Lab(done, tuple(remarks))
+
+
+@pytest.fixture(scope="session")
+def curated(solar: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Solar cells that were looked through once, so that looking again computes no features. Read only."""
+    copy = tmp_path_factory.mktemp("curated") / "solar"
+    shutil.copytree(solar.project, copy)
+    curate(copy)
+    return copy
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ from stockpot.errors import PhotoError, WrongUse
 
 
 @pytest.fixture
-def review(solar, tmp_path) -> Review:
+def review(curated, tmp_path) -> Review:
     copy = tmp_path / "solar"
-    shutil.copytree(solar.project, copy, ignore=shutil.ignore_patterns("runs", "report.html"))
+    shutil.copytree(curated, copy, ignore=shutil.ignore_patterns("runs", "report.html"))
     return Review(copy)
 
 

@@ -27,17 +27,6 @@ def served(project: Path):
             server.kill()
 
 
-@pytest.fixture(scope="module")
-def project(solar, tmp_path_factory) -> Path:
-    """A project that was looked through once, so that opening its review computes nothing."""
-    from stockpot.curation.curation import curate
-
-    copy = tmp_path_factory.mktemp("web") / "solar"
-    shutil.copytree(solar.project, copy)
-    curate(copy)
-    return copy
-
-
 def ask(address: str, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes, dict]:
     """A request with exactly these headers, as no browser would let a page send it."""
     with contextlib.closing(http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)) as line:
@@ -46,10 +35,10 @@ def ask(address: str, method: str, path: str, body: bytes = b"", **headers: str)
         return answer.status, answer.read(), dict(answer.getheaders())
 
 
-def test_a_review_by_keyboard(project, tmp_path, tab):
+def test_a_review_by_keyboard(curated, tmp_path, tab):
     """Set aside, move, undo and filter by keys; each decision is on the disk, and the page says what it did."""
     copy = tmp_path / "solar"
-    shutil.copytree(project, copy)
+    shutil.copytree(curated, copy)
     files = {path.name for path in copy.glob("photos/*/*")}
     with served(copy) as (address, _):
         tab.goto(address)
@@ -80,10 +69,10 @@ def test_a_review_by_keyboard(project, tmp_path, tab):
         assert all(url.startswith(address) for url in tab.requested) and tab.problems == []
 
 
-def test_a_killed_server_has_lost_nothing(project, tmp_path, tab):
+def test_a_killed_server_has_lost_nothing(curated, tmp_path, tab):
     """Every decision of a review is there after the restart, and can still be undone."""
     copy = tmp_path / "solar"
-    shutil.copytree(project, copy)
+    shutil.copytree(curated, copy)
     with served(copy) as (address, server):
         tab.goto(address)
         tab.locator(".photo.active").wait_for()
@@ -101,36 +90,36 @@ def test_a_killed_server_has_lost_nothing(project, tmp_path, tab):
         assert tab.locator(".photo").count() == n - 1
 
 
-def test_a_photo_is_tried(project, tab):
+def test_a_photo_is_tried(curated, tab):
     """Chosen: label, probabilities, a heat map that fades; what is no photo is said to be none."""
-    photo = next(project.glob("photos/*/*"))
-    with served(project) as (address, _):
+    photo = next(curated.glob("photos/*/*"))
+    with served(curated) as (address, _):
         tab.goto(f"{address}/#try")
         tab.locator("input[type=file]").set_input_files(photo)
         tab.locator(".answer h2").wait_for()
         assert tab.locator(".answer li").count() == 4
         tab.locator("input[type=range]").fill("30")
         assert tab.locator(".layers img").nth(1).evaluate("image => image.style.opacity") == "0.3"
-        tab.locator("input[type=file]").set_input_files(project / "split.json")
+        tab.locator("input[type=file]").set_input_files(curated / "split.json")
         tab.locator(".message", has_text="This file is not an image").wait_for()
         assert [text for text in tab.problems if "400" not in text and "409" not in text] == []
 
 
-def test_the_page_fits_a_phone(project, tab):
+def test_the_page_fits_a_phone(curated, tab):
     """Nothing is wider than the screen."""
-    with served(project) as (address, _):
+    with served(curated) as (address, _):
         tab.set_viewport_size({"width": 390, "height": 800})
         tab.goto(address)
         tab.locator(".photo.active").wait_for()
         assert tab.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_other_pages_are_refused(project):
+def test_other_pages_are_refused(curated):
     """Another host's name, another origin or none, too much at once, and ways out of the project."""
-    with served(project) as (address, _):
+    with served(curated) as (address, _):
         host = address.removeprefix("http://")
         own = {"Host": host, "Origin": address, "Content-Type": "application/json"}
-        before = sorted(project.glob("photos/*/*"))
+        before = sorted(curated.glob("photos/*/*"))
         assert ask(address, "GET", "/", Host="evil.example")[0] == 421
         assert ask(address, "POST", "/api/undo", Host=host)[0] == 403
         assert ask(address, "POST", "/api/undo", **own | {"Origin": "http://evil.example"})[0] == 403
@@ -146,14 +135,14 @@ def test_other_pages_are_refused(project):
         assert ask(address, "GET", "/photos/..%2F..%2Fsplit.json", Host=host)[0] in (400, 404)
         assert ask(address, "GET", "/static/../app.py", Host=host)[0] == 404
         assert "default-src 'none'" in headers["content-security-policy"]
-        assert sorted(project.glob("photos/*/*")) == before
+        assert sorted(curated.glob("photos/*/*")) == before
 
 
-def test_wrong_use(project, tmp_path):
+def test_wrong_use(curated, tmp_path):
     """No project, a port that is none, and one that is taken."""
     with pytest.raises(ProjectError):
         create_app(tmp_path)
     with pytest.raises(WrongUse, match="port is 99999"):
-        serve(project, 99999)
-    with served(project) as (address, _), pytest.raises(WrongUse, match="cannot be used"):
-        serve(project, int(address.rpartition(":")[2]))
+        serve(curated, 99999)
+    with served(curated) as (address, _), pytest.raises(WrongUse, match="cannot be used"):
+        serve(curated, int(address.rpartition(":")[2]))
