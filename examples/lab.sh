@@ -63,10 +63,12 @@ right=()
 while IFS= read -r photo; do right+=("$photo"); done < <(judged right)
 
 # 7    The first: 7.1 some of its 2048 channels of 8 x 8, 7.2 their weighted sum, 7.3 the map on the photo.
-stockpot explain "$project/runs/tuned" "${right[0]}" --channels 16 --output "$why/first"
+if [ ${#right[@]} -gt 0 ]; then
+  stockpot explain "$project/runs/tuned" "${right[0]}" --channels 16 --output "$why/first"
 
 # 8    The maps of all of them.
-stockpot explain "$project/runs/tuned" "${right[@]}" --output "$why/right"
+  stockpot explain "$project/runs/tuned" "${right[@]}" --output "$why/right"
+fi
 
 # 9    9.1 What is classified wrongly, 9.2 and the maps.
 wrong=()

@@ -25,12 +25,13 @@ def test_the_code_of_a_training_makes_its_recipe(solar):
         call = training_call(replace(probe, recipe=recipe.to_json()), fast, "solar")
         assert ("learning_rate" in call) == (rate == 3e-3)
     names = {
-        "stockpot": SimpleNamespace(train=lambda project, recipe: recipe, Recipe=Recipe),
+        "stockpot": SimpleNamespace(train=lambda project, recipe, name="": recipe, Recipe=Recipe),
         "probe": probe,
     }
     for name, recipe in made.items():
         run = replace(probe, name=name, recipe=recipe.to_json())
         variable, call = training_call(run, probe if run.started_from else None, "solar").split(" = ", 1)
+        assert (f'name="{name}"' in call) == (name not in ("scratch", "cifar", "tail", "tuned"))
         assert variable == name and eval(call, names).to_json() == recipe.to_json(), call
 
 

@@ -24,6 +24,13 @@ def test_words_belong_to_the_heading_above_them(notes):
     assert "<li>c</li>" in found["9.1"] and found[ELSEWHERE] == "<p>intro</p>"
 
 
+def test_code_may_hold_anything(notes):
+    """A block of four backticks, text that begins like one, a heading after a blank, a point written twice."""
+    found = notes("## 7.3\n````\n```\n## 8\n````\nc\n\n ## 9.1\n```x``` is code\n\n## 9.2\nd\n## 9.2\ne\n")
+    assert "## 8" in found["7.3"] and "<p>c</p>" in found["7.3"]
+    assert "<code>x</code> is code" in found["9.1"] and found["9.2"] == "<p>d</p>\n<p>e</p>"
+
+
 def test_markup_is_escaped_and_nothing_is_fetched(notes):
     """HTML is text, a script link is no link, a picture is left as one."""
     html = notes(

@@ -30,7 +30,7 @@ from stockpot.reporting.texts import texts
             [0.9, 0.5, 0.4, 0.401],
             0.98,
             "known much better than the others: 98.0\xa0% of them are right, 50.0\xa0%",
-            "by heart",
+            "did not overfit",
         ),
     ],
 )
@@ -71,7 +71,7 @@ def test_batch_norm_is_described_by_the_recipe(solar, changes, words):
             "network and the head of run probe",
         ),
         ({"start": "random"}, "began with the weights random"),
-        ({}, "They are verified by their sha256"),
+        ({}, "loaded from one file, without running code"),
     ],
 )
 def test_the_origin_of_the_weights_is_told(solar, changes, words):
@@ -126,7 +126,17 @@ def test_where_the_evidence_lies_is_told(solar):
     cam = np.zeros_like(explanation.cam)
     cam[:, 7, 7], cam[:, :4, :] = 5.0, -1.0
     told = read_map(replace(explanation, cam=cam), texts("en"))
-    assert (
-        "lies in 1 of 64 cells (2\xa0% of the photo), the strongest at the bottom right. 50\xa0% of" in told
-    )
+    assert "lies in 1 of 64 cells (2\xa0% of the map), the strongest at the bottom right. 50\xa0% of" in told
+    assert "Nothing in this map speaks for" in read_map(replace(explanation, cam=-1 - cam**2), texts("en"))
     assert "cannot show where" in read_map(replace(explanation, cam=cam[:, :1, :1]), texts("en"))
+
+
+def test_photos_learned_by_heart_are_called_so(solar):
+    """Validation loss rises while training loss falls; where both rise it is something else."""
+    falling = tuple(
+        Epoch(i, 1 / i, 0.6, loss, 0.5, 1e-3, 1.0) for i, loss in enumerate([0.9, 0.4, 0.6, 0.7], 1)
+    )
+    rising = tuple(replace(epoch, training_loss=float(epoch.number)) for epoch in falling)
+    assert "learned by heart" in read_curves(replace(solar.run, history=falling), texts("en"))
+    assert "learned by heart" not in read_curves(replace(solar.run, history=rising), texts("en"))
+    assert "overfit" not in read_curves(replace(solar.run, history=falling[:1]), texts("en"))

@@ -3,17 +3,19 @@ import io
 import json
 import re
 import shutil
+from html import unescape
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-import torch
 from PIL import Image
 
 import stockpot
 from stockpot.errors import ProjectError, WrongUse
+from stockpot.explanation.shortcuts import _places
 from stockpot.reporting.points import POINTS
 from stockpot.reporting.report import write_report
+from stockpot.reporting.texts import LANGUAGES, texts
+from stockpot.reporting.trust import name_place
 
 
 @pytest.fixture(scope="module")
@@ -79,25 +81,53 @@ def test_the_report_shows_the_runs_figures(lab, page, sections):
         assert words in page, words
 
 
-def test_the_short_code_of_the_report_runs(lab, sections, tmp_path, monkeypatch):
-    """All that the page shows but whole trainings, in its order, as it stands there; maps add up to the logit."""
-    import html
+def python_of(html: str) -> list[str]:
+    """The code of a page that is no command."""
+    codes = map(unescape, re.findall(r"<pre><code>(.*?)</code>", html, re.DOTALL))
+    return [code for code in codes if not code.startswith("stockpot ")]
 
+
+def test_the_short_code_of_the_report_runs(lab, page, tmp_path, monkeypatch):
+    """All that the page shows but whole trainings, in its order, as it stands there; maps add up to the logit."""
     copy = tmp_path / lab.study.project.name
     shutil.copytree(lab.study.project, copy)
     monkeypatch.chdir(tmp_path)
-    names = {"stockpot": stockpot, "torch": torch, "run": SimpleNamespace()}
-    for number, marks in POINTS.items():
-        if "how" in marks:
-            for code in re.findall(r"<pre><code>(.*?)</code>", sections[f"point-{number}"], re.DOTALL):
-                if "stockpot.train(" not in code:
-                    exec(html.unescape(code), names)
+    names = {run.name: run for run in lab.study.runs}  # what the trainings give
+    for code in python_of(page):
+        exec("\n".join(line for line in code.splitlines() if "stockpot.train(" not in line), names)
     assert names["logits"].shape == (1, 4) and names["maps"].shape == (1, 2048, 8, 8)
     assert names["pixels"].shape == (1, 256, 256, 3) and names["photo"].label in names["split"].class_names
     assert abs(names["cam"].mean() + names["channels"].bias - names["why"].logits.max()) < 1e-4
     learning = [p.requires_grad for p in names["classifier"].parameters()]
     assert any(learning) and not all(learning)
     assert Path("why.png").exists() and Path("channels.png").exists()
+    assert len(names["photos"]) == len(names["split"].validation)
+
+
+def test_odd_projects_get_a_report(tmp_path, make_photo):
+    """Hostile names, few photos of noise, maps of one cell: nothing that cannot be told is claimed."""
+    project = tmp_path / 'my "best" <i>food'
+    classes = ('a "quoted" <b>class', "żółć 😀")
+    for k, label in enumerate(classes):
+        for i in range(6):
+            make_photo(project / "photos" / label / f"{i}.png", seed=10 * k + i, size=(40, 36))
+    stockpot.train(project, stockpot.Recipe.linear_probe("efficientnet_lite0", image_size=32, epochs=1))
+    page = write_report(project).read_text("utf-8")
+    assert "<b>class" not in page and "<i>food" not in page
+    text = unescape(re.sub(r"<[^>]+>", " ", page))
+    assert text.count("Maps of one cell cannot tell.") == 2
+    assert "did not overfit" not in text and "of 1 run" not in text
+    assert "chosen to be as different" in text or "No validation photo was classified correctly." in text
+    for code in python_of(page):
+        compile(code, "page", "exec")
+    assert eval(re.search(r"stockpot.split\((.*), validation", unescape(page))[1]) == project.name
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_place_has_a_name(language):
+    """Whatever the alarm may find can be said."""
+    names = {name_place(place, texts(language)) for place in [*_places(8, 8), "flat"]}
+    assert len(names) == len(_places(8, 8)) + 1
 
 
 def test_the_report_gives_nothing_away(lab, page):

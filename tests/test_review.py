@@ -97,3 +97,30 @@ def test_wrong_decisions_are_refused(review, tmp_path, make_photo):
         make_photo(tmp_path / "one" / "photos" / "cat" / f"{i}.png", seed=i, size=(64, 64))
     with pytest.raises(PhotoError, match="fewer than two classes"):
         Review(tmp_path / "one")
+
+
+def test_changes_from_elsewhere_are_noticed(review):
+    """A photo that was taken away by hand: no decision is made on old sights."""
+    first, second = list(review.head.names)[:2]
+    review.photos[second].photo.path.unlink()
+    assert review.changed
+    with pytest.raises(WrongUse, match="come or gone since"):
+        review.decide(first)
+    assert review.photos[first].photo.path.exists()
+
+
+def test_the_last_photo_of_the_last_but_one_class_stays(curated, tmp_path):
+    """Two classes are needed to tell anything apart; a decision that leaves one is refused and moves nothing."""
+    copy = tmp_path / "solar"
+    shutil.copytree(curated, copy)
+    folders = sorted((copy / "photos").iterdir())
+    for folder in folders[2:]:
+        shutil.rmtree(folder)
+    for photo in sorted(folders[0].iterdir())[2:]:
+        photo.unlink()
+    review = Review(copy)
+    first, last = (key for key in review.head.names if review.photos[key].photo.label == folders[0].name)
+    review.decide(first)
+    with pytest.raises(WrongUse, match="would have no photo left"):
+        review.decide(last)
+    assert review.photos[last].photo.path.exists()

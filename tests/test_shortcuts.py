@@ -91,10 +91,9 @@ def seen(cams, truth, flat=False):
     return shortcuts._Seen([], np.array(truth), cams, np.zeros(k, np.float32), np.full((n, *cells), flat))
 
 
-def shares_of(maps, k=0):
-    places = shortcuts._places(*maps.cams.shape[2:])
-    masks = {name: np.broadcast_to(mask, maps.flat.shape) for name, mask in places.items()}
-    return {one.place: one for one in shortcuts._shares(maps, k, "a", masks | {"flat": maps.flat})}
+def shares_of(maps):
+    """Return the shares of the first of two classes by place."""
+    return {one.place: one for one in shortcuts._share_out(maps, ("a", "b")) if one.label == "a"}
 
 
 def test_shares_by_hand():

@@ -90,6 +90,21 @@ def test_a_killed_server_has_lost_nothing(curated, tmp_path, tab):
         assert tab.locator(".photo").count() == n - 1
 
 
+def test_fast_keys_lose_nothing(curated, tmp_path, tab):
+    """Undo and decisions without waiting: what is shown at the end is what is on the disk."""
+    copy = tmp_path / "solar"
+    shutil.copytree(curated, copy)
+    with served(copy) as (address, _):
+        tab.goto(address)
+        tab.locator(".photo.active").wait_for()
+        n = tab.locator(".photo").count()
+        for key in "xxxuxux":
+            tab.keyboard.press(key)
+        tab.locator(".figures", has_text="3 are left out").wait_for()
+        tab.wait_for_timeout(500)
+        assert tab.locator(".photo").count() == n - 3 == len(list(copy.glob("photos/*/*")))
+
+
 def test_a_photo_is_tried(curated, tab):
     """Chosen: label, probabilities, a heat map that fades; what is no photo is said to be none."""
     photo = next(curated.glob("photos/*/*"))
@@ -122,14 +137,17 @@ def test_other_pages_are_refused(curated):
         before = sorted(curated.glob("photos/*/*"))
         assert ask(address, "GET", "/", Host="evil.example")[0] == 421
         assert ask(address, "POST", "/api/undo", Host=host)[0] == 403
-        assert ask(address, "POST", "/api/undo", **own | {"Origin": "http://evil.example"})[0] == 403
+        for origin in ("http://evil.example", "http://[", "null"):
+            assert ask(address, "POST", "/api/undo", **own | {"Origin": origin})[0] == 403
+        assert ask(address, "GET", "/api/review", **{"Host": host, "Sec-Fetch-Site": "cross-site"})[0] == 403
+        assert ask(address, "POST", "/api/undo", **own | {"Transfer-Encoding": "chunked"})[0] == 411
         assert ask(address, "POST", "/api/try", **own | {"Content-Length": str(LARGEST_BODY + 1)})[0] == 413
+        key = json.loads(ask(address, "GET", "/api/review", Host=host)[1])["photos"][0]["key"]
         status, body, headers = ask(address, "POST", "/api/decisions", b'{"key": "../../x"}', **own)
         assert (status, json.loads(body)["error"]) == (
             400,
             "Photo '../../x' is not there: open the review again.",
         )
-        key = json.loads(ask(address, "GET", "/api/review", Host=host)[1])["photos"][0]["key"]
         decision = json.dumps({"key": key, "label": "../outside"}).encode()
         assert ask(address, "POST", "/api/decisions", decision, **own)[0] == 400
         assert ask(address, "GET", "/photos/..%2F..%2Fsplit.json", Host=host)[0] in (400, 404)

@@ -7,6 +7,7 @@ setting a hard photo aside must not look like learning something.
 `n` photos, `K` classes.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,6 +98,7 @@ class Review:
             for photo, row in zip(counted, features, strict=True)
         }
         self._steps: list[tuple[int, str]] = []  # of the journal, and the key of the photo
+        self._files = _list_files(self.project.photos)
         self._fit()
         self.opened = self.last = self.head.right()
 
@@ -120,8 +122,10 @@ class Review:
             there = "lies aside already" if key in self.photos else "is not there"
             raise WrongUse(f"Photo {key!r} {there}: open the review again.")
         one = self.photos[key]
+        self._check_unchanged()
         if label:
             check_class(self.project, one.photo.path, label)
+        self._check_classes(key, label)
         folder = self.project.photos / label if label else self.project.set_aside / one.photo.label
         target = free_place(folder / one.photo.path.name, set())
         with self.project.writing():
@@ -139,11 +143,12 @@ class Review:
             WrongUse: there is none.
             Busy, FolderError: the project cannot be written.
         """
+        self._check_unchanged()
         with self.project.writing():
             journal = Journal(self.project)
-            journal.undo(self._steps[-1][0] if self._steps else None)
+            back = journal.undo(self._steps[-1][0] if self._steps else None)
             place = next(row["target"] for row in reversed(journal.rows) if "target" in row)
-        if not self._steps:
+        if not self._steps or not back:
             self._load()
             return self._effect()
         _, key = self._steps.pop()
@@ -164,6 +169,27 @@ class Review:
         own = np.array([self.class_names.index(label) for label in self.head.labels])
         return np.bincount(k * own + self.head.left_out().argmax(axis=1), minlength=k * k).reshape(k, k)
 
+    @property
+    def changed(self) -> bool:
+        """Tell whether files came, went or changed otherwise than by decisions of this review."""
+        return self._files != _list_files(self.project.photos)
+
+    def _check_unchanged(self) -> None:
+        if self.changed:
+            raise WrongUse("Photos have come or gone since the review was opened: open it again.")
+
+    def _check_classes(self, key: str, label: str) -> None:
+        """Refuse a decision after which there is nothing to tell apart."""
+        here = {name: self.photos[name].photo.label for name in self.head.names} | (
+            {key: label} if label else {}
+        )
+        if not label:
+            here.pop(key, None)
+        if len(set(here.values())) < 2:
+            raise WrongUse(
+                f"{self.photos[key].photo.label} would have no photo left, and only one class would: leave one."
+            )
+
     def _move(self, one: Reviewed, target: Path) -> Move:
         return Move(
             sha256=one.photo.sha256,
@@ -183,6 +209,7 @@ class Review:
         self.photos[key] = replace(one, photo=moved, aside=aside)
         if key in self._counted:
             self._refit(key, moved.label, aside)
+        self._files = _list_files(self.project.photos)
         return self._effect()
 
     def _refit(self, key: str, label: str, aside: bool) -> None:
@@ -202,6 +229,17 @@ class Review:
         now, before = self.head.right(), self.last
         self.last = now
         return Effect(_between(before, now), _between(self.opened, now))
+
+
+def _list_files(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return size and time of change of every file in class folders, by its place."""
+    found = {}
+    for label in disk.visible(folder):
+        if label.is_dir():
+            for file in os.scandir(label):
+                state = file.stat()
+                found[f"{label.name}/{file.name}"] = (state.st_size, state.st_mtime_ns)
+    return found
 
 
 def _reviewed(photo: Photo, why: Mapping[str, Sequence[Finding]]) -> Reviewed:

@@ -3,9 +3,9 @@
 `N` photos, `n` of them of a class, `K` classes, `P` places, `h`, `w` cells of a feature map, `S` input size.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from itertools import chain, zip_longest
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ MAPPED = 600  # photos whose maps are looked at
 TAKEN_APART = 60  # photos of which parts are shown to the model, four of each
 FEWEST = 5  # photos of a class below which nothing is conspicuous
 TIMES = 2.0  # as much evidence by area in a place as outside it, and as in a mirrored place, at least
-TELLS = 0.25  # by which a place alone gives the class more often to its own photos than to others, at least
+TELLS = 0.5  # by which a place alone gives the class more often to its own photos than to others, at least
 LEVEL = 0.01  # of the test of that
 MARGIN = 0.1  # of accuracy above chance
 FLAT = 6.0  # standard deviation of luminance within a cell, of 255, below which it has hardly any detail
@@ -49,7 +49,9 @@ class Share:
     evidence: float  # share of the positive part of the class's map over its photos, 0 to 1
     interval: tuple[float, float]  # 95 %, bootstrap over photos
     area: float  # share of the area that the place has
-    mirrored: float  # share of evidence in the opposite side, or the most in another corner; else 0
+    expected: (
+        float  # share that would be no surprise: of border and flat cells their area, else see `_expected`
+    )
     n: int  # photos of the class
     alone: int  # of them, that are given the class by the cells of the place alone
     right: int  # of them, that are given it by all cells
@@ -58,9 +60,11 @@ class Share:
     others_alone: int  # of them, that are given the class by the cells of the place alone
 
     @property
-    def denser(self) -> float:
-        """How many times as much evidence there is by area in that place as outside it."""
-        return _denser(self.evidence, self.area)
+    def times(self) -> float:
+        """How many times the odds of evidence to lie there are those of the expected share."""
+        if self.evidence == self.expected:
+            return 1.0
+        return odds(self.evidence) / odds(self.expected) if self.expected else float("inf")
 
     @property
     def tells(self) -> bool:
@@ -73,22 +77,21 @@ class Share:
 
     @property
     def conspicuous(self) -> bool:
-        """Tell whether far more evidence lies there than area and symmetry explain, and tells the class."""
-        much = _denser(self.interval[0], self.area) > TIMES and self.evidence > TIMES * self.mirrored
+        """Tell whether far more evidence lies there than expected, and the place tells the class."""
+        much = odds(self.interval[0]) > TIMES * odds(self.expected)
         return much and self.n >= FEWEST and self.tells
 
 
-def _denser(evidence: float, area: float) -> float:
-    outside = (1 - evidence) * area
-    inside = evidence * (1 - area)
-    return inside / outside if outside else float("inf") if inside else 1.0
+def odds(share: float) -> float:
+    """Return how many times as much lies inside as outside."""
+    return share / (1 - share) if share < 1 else float("inf")
 
 
 @dataclass(frozen=True)
 class Kept:
     """How many photos are classified rightly where only a part of each is left; the rest has its mean color."""
 
-    part: str  # all, evidence, rest, border or interior
+    part: str  # all; evidence: the fourth that speaks most for the predicted class; rest; border; interior
     area: float  # share of the photo that is left
     right: int
     n: int  # photos, evenly of all classes
@@ -117,10 +120,10 @@ class Shortcuts:
 
     @property
     def suspects(self) -> tuple[Share, ...]:
-        """The densest conspicuous place of every class that has one, the densest first: places overlap."""
-        conspicuous = sorted((one for one in self.shares if one.conspicuous), key=lambda one: one.denser)
-        densest = {one.label: one for one in conspicuous}
-        return tuple(sorted(densest.values(), key=lambda one: -one.denser))
+        """The most conspicuous place of every class that has one, the most conspicuous first: places overlap."""
+        conspicuous = sorted((one for one in self.shares if one.conspicuous), key=lambda one: one.times)
+        most = {one.label: one for one in conspicuous}
+        return tuple(sorted(most.values(), key=lambda one: -one.times))
 
     @property
     def border_suffices(self) -> bool:
@@ -141,7 +144,8 @@ class Shortcuts:
         parts = ", ".join(f"{one.part} {one.accuracy:.0%}" for one in self.kept)
         reasons = [
             f"{one.evidence:.0%} of what speaks for {one.label!r} lies at {one.place}, {one.area:.0%} of the area; "
-            f"without it {one.right_without} instead of {one.right} of {one.n} photos are classified rightly"
+            f"by itself it gives the class to {one.alone} of {one.n} photos of it and {one.others_alone} of "
+            f"{one.others} others"
             for one in self.suspects
         ]
         reasons += ["the border alone is classified better than what it frames"] * self.border_suffices
@@ -211,26 +215,36 @@ class _Seen:
     bias: NDArray[np.float32]  # (K,)
     flat: _Masks  # (N, h, w)
 
-    def given(self, masks: _Masks) -> NDArray[np.int64]:
+    @property
+    def given(self) -> NDArray[np.int64]:
+        """The classes that photos are given: `(N,)`."""
+        return self.given_by(np.ones_like(self.flat))
+
+    def given_by(self, cells: _Masks) -> NDArray[np.int64]:
         """Return the classes that cells `(N, h, w)` alone give: `(N,)`, -1 where there is none."""
-        count = masks.sum(axis=(1, 2))
-        sums = np.einsum("nkhw,nhw->nk", self.cams, masks)
+        count = cells.sum(axis=(1, 2))
+        sums = np.einsum("nkhw,nhw->nk", self.cams, cells)
         logits = sums / np.maximum(count, 1)[:, None] + self.bias
         return np.where(count > 0, logits.argmax(axis=1), -1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One place in all photos, and the classes that the cells inside give, and those outside."""
+
+    place: str
+    cells: _Masks  # (N, h, w)
+    inside: NDArray[np.int64]  # (N,)
+    outside: NDArray[np.int64]  # (N,)
 
 
 def _look(project: disk.Project, model: ModelFile, split: Split, progress: Progress) -> Shortcuts:
     predictor = Predictor(model, model_engine(model, progress))
     seen = _see(project, predictor, evenly(split.validation, MAPPED), progress)
-    places = _places(*seen.cams.shape[2:])
-    masks = {name: np.broadcast_to(mask, seen.flat.shape) for name, mask in places.items()}
-    shares = [
-        _shares(seen, k, label, masks | {"flat": seen.flat}) for k, label in enumerate(model.class_names)
-    ]
     first = np.bincount(seen.truth[:TAKEN_APART])
     return Shortcuts(
-        shares=tuple(chain.from_iterable(shares)),
-        kept=_take_apart(predictor, seen, places.get("border"), progress),
+        shares=_share_out(seen, model.class_names),
+        kept=_take_apart(predictor, seen, progress),
         chance=float(first.max() / first.sum()),
     )
 
@@ -299,43 +313,67 @@ def _places(height: int, width: int) -> dict[str, _Masks]:
     return {name: mask for name, mask in places.items() if not mask.all()}
 
 
-def _mirrored(place: str) -> set[str]:
-    """Return the places that look the same in photos as likely as not: the opposite side, or the other corners."""
-    sides = [{"top", "bottom"}, {"left", "right"}]
-    corners = {f"{v} {h}" for v in sides[0] for h in sides[1]}
-    return next((group - {place} for group in [*sides, corners] if place in group), set())
+def _share_out(seen: _Seen, class_names: Sequence[str]) -> tuple[Share, ...]:
+    """Return the shares of every class in every place."""
+    places = _places(*seen.flat.shape[1:])
+    cells = {place: np.broadcast_to(mask, seen.flat.shape) for place, mask in places.items()}
+    cells["flat"] = seen.flat
+    parts = [_Part(place, mask, seen.given_by(mask), seen.given_by(~mask)) for place, mask in cells.items()]
+    shares = [one for k, label in enumerate(class_names) for one in _shares(seen, k, label, parts)]
+    evidence = {(one.label, one.place): one.evidence for one in shares}
+    return tuple(replace(one, expected=_expected(one, evidence)) for one in shares)
 
 
-def _shares(seen: _Seen, k: int, label: str, masks: dict[str, _Masks]) -> list[Share]:
-    """Return a class's shares; none where nothing speaks for it."""
+def _shares(seen: _Seen, k: int, label: str, parts: Sequence[_Part]) -> list[Share]:
+    """Return the shares of a class, by area expected; none where nothing speaks for it."""
     own = seen.truth == k
     evidence = np.maximum(seen.cams[own, k], 0).astype(np.float64)  # (n, h, w)
     if not evidence.any():
         return []
-    amounts = np.stack([(evidence * mask[own]).sum(axis=(1, 2)) for mask in masks.values()], axis=1)
-    portions = _portions(amounts, evidence.sum(axis=(1, 2)))
-    evidence_in = dict(zip(masks, portions[1].tolist(), strict=True))
-    right = int((seen.given(np.ones_like(seen.flat)) == k)[own].sum())
+    amounts = np.stack([(evidence * part.cells[own]).sum(axis=(1, 2)) for part in parts], axis=1)
+    portions = _portions(amounts, evidence.sum(axis=(1, 2))).T.tolist()
+    right = int((seen.given == k)[own].sum())
     found = []
-    for (place, mask), (low, _, high) in zip(masks.items(), portions.T.tolist(), strict=True):
-        alone = seen.given(mask) == k
+    for part, (low, share, high) in zip(parts, portions, strict=True):
+        area = float(part.cells[own].mean())
         found.append(
             Share(
                 label=label,
-                place=place,
-                evidence=evidence_in[place],
+                place=part.place,
+                evidence=share,
                 interval=(low, high),
-                area=float(mask[own].mean()),
-                mirrored=max((evidence_in.get(other, 0.0) for other in _mirrored(place)), default=0.0),
+                area=area,
+                expected=area,
                 n=int(own.sum()),
-                alone=int(alone[own].sum()),
+                alone=int((part.inside == k)[own].sum()),
                 right=right,
-                right_without=int((seen.given(~mask) == k)[own].sum()),
+                right_without=int((part.outside == k)[own].sum()),
                 others=int((~own).sum()),
-                others_alone=int(alone[~own].sum()),
+                others_alone=int((part.inside == k)[~own].sum()),
             )
         )
     return found
+
+
+_CORNERS = frozenset({"top left", "top right", "bottom left", "bottom right"})
+_MIRRORED = (frozenset({"top", "bottom"}), frozenset({"left", "right"}), _CORNERS)
+
+
+def _expected(one: Share, evidence: Mapping[tuple[str, str], float]) -> float:
+    """Return the share of evidence that would be no surprise.
+
+    Of a side or corner that is the most of what the class has in a mirrored one, for photos are as likely as not
+    to be mirrored; and what any other class has there, but at most the area: networks see less at borders, and
+    some see less at one side than at another. Of border and flat cells it is their area.
+    """
+    mirrored = next((group - {one.place} for group in _MIRRORED if one.place in group), None)
+    if mirrored is None:
+        return one.area
+    others = [
+        share for (label, place), share in evidence.items() if place == one.place and label != one.label
+    ]
+    usual = min(one.area, max(others, default=1.0))
+    return max(usual, *(evidence.get((one.label, place), 0.0) for place in mirrored))
 
 
 def _portions(amounts: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -348,13 +386,10 @@ def _portions(amounts: NDArray[np.float64], totals: NDArray[np.float64]) -> NDAr
     return np.stack([low, amounts.sum(axis=0) / totals.sum(), high])
 
 
-def _take_apart(
-    predictor: Predictor, seen: _Seen, border: _Masks | None, progress: Progress
-) -> tuple[Kept, ...]:
+def _take_apart(predictor: Predictor, seen: _Seen, progress: Progress) -> tuple[Kept, ...]:
     """Return how photos are classified of which parts are left."""
     photos = seen.photos[:TAKEN_APART]
-    given = seen.given(np.ones_like(seen.flat))
-    right = []
+    border, given, right = _places(*seen.flat.shape[1:]).get("border"), seen.given, []
     for i, pixels in enumerate(_prepared(photos, predictor.model.preprocessing)):
         most = _most(seen.cams[i, given[i]])
         parts = {"evidence": most, "rest": ~most}

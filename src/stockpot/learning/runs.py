@@ -67,8 +67,7 @@ class Run:
     @property
     def started_from(self) -> str:
         """Name of the run that it went on from, or nothing."""
-        found = re.fullmatch(_FROM_RUN, str(self.recipe["start"]))
-        return found[1] if found else ""
+        return started_from(self.recipe)
 
     def goes_on_from(self, other: "Run") -> bool:
         """Tell whether it started from the very model of another run."""
@@ -105,6 +104,12 @@ class Run:
         }
         flattered = "* its epoch was chosen on these very photos, which flatters the accuracy a little"
         return html_table(self.name, list(figures), [list(figures.values())], [flattered] * self.chosen)
+
+
+def started_from(recipe: dict[str, Any]) -> str:
+    """Return the name of the run that a recipe goes on from, or nothing."""
+    found = re.fullmatch(_FROM_RUN, str(recipe["start"]))
+    return found[1] if found else ""
 
 
 def kind_of(start: str, trainable: str) -> str:

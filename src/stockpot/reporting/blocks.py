@@ -27,7 +27,6 @@ class Section(NamedTuple):
     number: str  # on the lab sheet, or nothing
     title: str
     depth: int  # 1: a chapter
-    marks: tuple[str, ...]  # what it must contain
     blocks: Blocks
 
 
@@ -36,9 +35,9 @@ def text(sentence: str, tone: str = "") -> Block:
     return Block("text", {"text": sentence, "tone": tone})
 
 
-def heading(title: str, anchor: str = "") -> Block:
+def heading(title: str) -> Block:
     """Return a small heading within a section."""
-    return Block("heading", {"title": title, "anchor": anchor})
+    return Block("heading", {"title": title})
 
 
 def code(lines: str) -> Block:

@@ -1,13 +1,14 @@
 """The short code that does what the report tells of: a training again, and the steps of the lab."""
 
 import json
+import keyword
 import re
 from dataclasses import fields
 from typing import Any
 
 from stockpot.backbones.catalog import CATALOG
 from stockpot.learning.recipes import USUAL, WARMUP, Recipe, head_rate, tuning_rate
-from stockpot.learning.runs import Run
+from stockpot.learning.runs import Run, started_from
 from stockpot.photos.splits import Split
 
 FIRST_CALLS = {  # of a training that is not there, by the point of the lab sheet
@@ -20,13 +21,14 @@ FIRST_CALLS = {  # of a training that is not there, by the point of the lab shee
 
 def split_call(split: Split, project: str) -> str:
     """Return the call that splits the photos."""
-    return f"split = stockpot.split({json.dumps(project)}, validation={split.share:g}, seed={split.seed})"
+    return f"split = stockpot.split({literal(project)}, validation={split.share:g}, seed={split.seed})"
 
 
 def reading_calls(split: Split, run: Run, project: str) -> str:
     """Return the calls that read the photos as a data set."""
     return "\n".join(
         [
+            "import stockpot",
             "from stockpot.photos.preprocessing import read_prepared",
             split_call(split, project),
             "split.class_names  # their order in the head",
@@ -53,6 +55,7 @@ def cutting_calls(run: Run) -> str:
     size = run.recipe["image_size"]
     return "\n".join(
         [
+            "import torch",
             f"backbone = {_loaded(run)}.eval()  # ends before GAP and the dense layer",
             f"pixels = torch.zeros(1, {size}, {size}, 3)  # (N, S, S, 3), 0 to 255",
             f"maps = backbone(pixels)  # (N, {channels}, {height}, {width})",
@@ -71,15 +74,28 @@ def head_calls(run: Run) -> str:
     )
 
 
-def unfreezing_calls(run: Run) -> str:
-    """Return what lets weights of a loaded network learn."""
+def unfreezing_calls(run: Run, before: Run | None) -> str:
+    """Return what loads a network again and lets its weights learn."""
     trainable = run.recipe["trainable"]
-    learn = "unfreeze()" if trainable == "all" else f"freeze_before({json.dumps(trainable)})"
+    learn = "unfreeze()" if trainable == "all" else f"freeze_before({literal(trainable)})"
+    start = _spelled("start", run.recipe, before)
     return "\n".join(
         [
-            *_classifier(run),
-            "classifier.train()  # and BatchNorm stays in inference mode all the same",
+            "from stockpot.learning.starting import start_classifier",
+            f"recipe = stockpot.Recipe.fine_tune(start={start}, trainable={literal(trainable)})",
+            "classifier = start_classifier(recipe, split.class_names)  # with the weights of that run",
             f"classifier.{learn}  # requires_grad is True for what is to learn",
+        ]
+    )
+
+
+def faithfulness_calls(run: Run, project: str) -> str:
+    """Return what measures whether maps show what a model uses."""
+    place = literal(f"{project}/runs/{run.name}")
+    return "\n".join(
+        [
+            "photos = [photo.path for photo in split.validation]",
+            f'stockpot.measure_faithfulness({place}, photos, by="cells")',
         ]
     )
 
@@ -87,7 +103,7 @@ def unfreezing_calls(run: Run) -> str:
 def explaining_calls(run: str, project: str, photo: str) -> tuple[str, str]:
     """Return what looks at single channels of a photo, and what adds them up to a map."""
     look = [
-        f"why = stockpot.explain({json.dumps(f'{project}/runs/{run}')}, {json.dumps(photo)})",
+        f"why = stockpot.explain({literal(f'{project}/runs/{run}')}, {literal(photo)})",
         "channels = why.channels()  # of the predicted class",
         "channels.maps, channels.weight  # (C, h, w), (C,)",
         'channels.picture().save("channels.png")',
@@ -113,7 +129,7 @@ def _loaded(run: Run) -> str:
     if _is_own(run.recipe):
         return as_variable(name)
     usual = name in CATALOG and CATALOG[name].image_size == size
-    return f"stockpot.load_backbone({json.dumps(name)}{'' if usual else f', image_size={size}'})"
+    return f"stockpot.load_backbone({literal(name)}{'' if usual else f', image_size={size}'})"
 
 
 def training_call(run: Run, before: Run | None, project: str) -> str:
@@ -128,7 +144,17 @@ def training_call(run: Run, before: Run | None, project: str) -> str:
     usual = _usual(made, recipe, before)
     given = [f"{name}={_spelled(name, recipe, before)}" for name in recipe if recipe[name] != usual.get(name)]
     call = f"{made.replace('-', '_')}({', '.join(given)})"
-    return f"{as_variable(run.name)} = stockpot.train({json.dumps(project)}, stockpot.Recipe.{call})"
+    name = "" if run.name == _usual_name(run) else f", name={literal(run.name)}"
+    return f"{as_variable(run.name)} = stockpot.train({literal(project)}, stockpot.Recipe.{call}{name})"
+
+
+def _usual_name(run: Run) -> str:
+    """Return what a run of such a recipe is called where no name is given."""
+    if run.kind == "fine-tune":
+        return "tuned" if run.recipe["trainable"] == "all" else "tail"
+    return (
+        "scratch" if run.kind == "from-scratch" else "cifar" if run.recipe["backbone"] == "cifar" else "probe"
+    )
 
 
 def _constructor(recipe: dict[str, Any]) -> str:
@@ -158,12 +184,17 @@ def _usual(made: str, recipe: dict[str, Any], before: Run | None) -> dict[str, A
     return usual | {"backbone": None}
 
 
+def literal(value: object) -> str:
+    """Return a text or a number as Python reads it."""
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _spelled(name: str, recipe: dict[str, Any], before: Run | None) -> str:
     if name == "backbone" and _is_own(recipe):
         return as_variable(recipe[name])
-    if name == "start" and before:
-        return as_variable(before.name) if recipe["head"] == "keep" else f"{as_variable(before.name)}.folder"
-    return json.dumps(recipe[name])
+    if name == "start" and (start := before.name if before else started_from(recipe)):
+        return as_variable(start) if recipe["head"] == "keep" else f"{as_variable(start)}.folder"
+    return literal(recipe[name])
 
 
 def _is_own(recipe: dict[str, Any]) -> bool:
@@ -173,4 +204,5 @@ def _is_own(recipe: dict[str, Any]) -> bool:
 
 def as_variable(name: str) -> str:
     """Return a name as Python can spell it."""
-    return re.sub(r"\W|^(?=\d)", "_", name)
+    spelled = re.sub(r"\W|^(?=\d)", "_", name)
+    return f"{spelled}_" if keyword.iskeyword(spelled) else spelled

@@ -57,7 +57,12 @@ def _inside(first: Explanation, material: Material, album: Album, say: Texts) ->
     others = [heading(_title("arbitrary", channels, say)), pictures(arbitrary)] if arbitrary else []
     return {
         "7": [
-            text(say("channels.first", photo=short_name(first.photo))),
+            text(
+                say(
+                    f"channels.{'first' if material.selection.correct else 'first_mistake'}",
+                    photo=short_name(first.photo),
+                )
+            ),
             pictures([predicted_figure(first, album, say)], "large"),
         ],
         "7.1": [
@@ -70,7 +75,7 @@ def _inside(first: Explanation, material: Material, album: Album, say: Texts) ->
         "7.2": [
             text(say("channels.sum", **values)),
             code(add),
-            text(say("channels.steps")),
+            text(say("channels.steps", counts=", ".join(f"{count}" for count in channels.counts[:-1]))),
             _legend(material, say),
             pictures(running_sum(channels, material.scale, say), "large"),
             text(read_channels(channels, first.residual, say)),
@@ -96,6 +101,8 @@ def _covers(explanation: Explanation, say: Texts) -> str:
 
 def _maps(material: Material, album: Album, say: Texts) -> Blocks:
     correct = material.selection.correct
+    if not correct:
+        return [text(say("maps.correct_none"))]
     both = [(predicted_figure(one, album, say), map_figure(one, material.scale, say)) for one in correct]
     return [text(f"{say('maps.how')} {say('maps.limits')}"), _legend(material, say), pairs(both)]
 

@@ -7,9 +7,9 @@ from functools import cached_property
 import numpy as np
 
 from stockpot import project as disk
-from stockpot.errors import PhotoError, ProjectError, WrongUse
+from stockpot.errors import ProjectError
 from stockpot.explanation.explanation import shared_scale
-from stockpot.explanation.faithfulness import Faithfulness, measure_cached_faithfulness
+from stockpot.explanation.faithfulness import FEWEST, Faithfulness, measure_cached_faithfulness
 from stockpot.explanation.mistakes import Mistake
 from stockpot.explanation.selection import Selection, explain_run
 from stockpot.explanation.shortcuts import Shortcuts, look_for_shortcuts
@@ -48,6 +48,11 @@ class Material:
     def shell_name(self) -> str:
         """The project's name as a shell reads it as one word."""
         return shlex.quote(self.name)
+
+    @property
+    def one_cell(self) -> bool:
+        """Tell whether a map of the run is a single cell, which cannot show where."""
+        return self.run.maps[1:] == (1, 1)
 
     @cached_property
     def model(self) -> ModelFile:
@@ -155,7 +160,6 @@ def _choose_run(opened: disk.Project, split: Split, name: str | None) -> Run:
 
 
 def _faithfulness(opened: disk.Project, run: Run, split: Split, progress: Progress) -> Faithfulness | None:
-    try:
-        return measure_cached_faithfulness(opened, run, split, progress)
-    except (PhotoError, WrongUse):
+    if run.maps[1:] == (1, 1) or len(split.validation) < FEWEST:
         return None
+    return measure_cached_faithfulness(opened, run, split, progress)

@@ -1,7 +1,9 @@
 """The author's own words: what stands in `notes.md` below a point's number."""
 
+import itertools
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 
 from markdown_it import MarkdownIt
 
@@ -10,8 +12,8 @@ from stockpot.errors import ProjectError
 from stockpot.reporting.points import POINTS
 
 ELSEWHERE = ""  # key of the words that stand below no point's number
-_HEADING = re.compile(r"##\s+(\d+(?:\.\d+)*)\.?(?!\S)")
-_FENCE = re.compile(r" {0,3}(```|~~~)")
+_NUMBER = re.compile(r"(\d+(?:\.\d+)*)\.?(?!\S)")
+_PARSER = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("image")
 
 
 def read_notes(project: disk.Project) -> dict[str, str]:
@@ -30,26 +32,28 @@ def read_notes(project: disk.Project) -> dict[str, str]:
         raise ProjectError(
             f"{project.notes} is no text in UTF-8 (byte {error.start}): save it as UTF-8."
         ) from None
+    lines = written.splitlines()
     parts: dict[str, list[str]] = defaultdict(list)
-    place, fenced = ELSEWHERE, False
-    for line in written.splitlines():
-        fenced ^= bool(_FENCE.match(line))
-        found = None if fenced else _HEADING.match(line)
-        if found and found[1] in POINTS:
-            place = found[1]
-        elif line.startswith("## ") and not fenced:
-            place = ELSEWHERE
-            parts[place].append(line)
-        else:
-            parts[place].append(line)
-    return {number: html for number, lines in parts.items() if (html := _to_html("\n".join(lines)))}
+    place, start = ELSEWHERE, 0
+    for number, at in [*_headings(written), (ELSEWHERE, len(lines))]:
+        parts[place] += [*lines[start:at], ""]
+        place, start = number, at + bool(number)
+    return {number: html for number, words in parts.items() if (html := _to_html("\n".join(words)))}
+
+
+def _headings(written: str) -> Iterator[tuple[str, int]]:
+    """Yield the number and the line of every heading of the second level; no number where it is no point."""
+    tokens = _PARSER.parse(written)
+    for token, inline in itertools.pairwise(tokens):
+        if token.type == "heading_open" and token.tag == "h2" and token.level == 0 and token.map:
+            found = _NUMBER.match(inline.content)
+            yield found[1] if found and found[1] in POINTS else ELSEWHERE, token.map[0]
 
 
 def _to_html(markdown: str) -> str:
     """Return Markdown as HTML; headings become small ones, below the report's own."""
-    parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("image")
-    tokens = parser.parse(markdown)
+    tokens = _PARSER.parse(markdown)
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = "h5"
-    return str(parser.renderer.render(tokens, parser.options, {})).strip()
+    return str(_PARSER.renderer.render(tokens, _PARSER.options, {})).strip()

@@ -110,7 +110,8 @@ def _more_photos(material: Material, say: Texts) -> Blocks:
 def evaluate(material: Material, album: Album, say: Texts) -> Blocks:
     """Return how good the chosen run is, by class, and the photos behind its confusion matrix."""
     run, evaluation = material.run, material.run.evaluation
-    which = say(f"evaluation.{'asked' if material.asked else 'best'}", run=run.name, runs=len(material.runs))
+    chosen = len(material.runs) > 1 and not material.asked
+    which = say(f"evaluation.{'best' if chosen else 'asked'}", run=run.name, runs=len(material.runs))
     low, high = evaluation.interval
     summary = say("page.summary", accuracy=evaluation.accuracy, n=evaluation.n, low=low, high=high)
     return [
@@ -142,7 +143,10 @@ def _confusion_table(material: Material, say: Texts) -> Block:
     """Return the matrix as a table of links; of many classes the pairs that were confused most often."""
     names = material.split.class_names
     if len(names) > FEW_CLASSES:
-        pairs = [(truth, predicted, count) for count, truth, predicted in confused_pairs(material.run)]
+        pairs = [
+            (truth, predicted, (count, f"#{cell_anchor(names.index(truth), names.index(predicted))}"))
+            for count, truth, predicted in confused_pairs(material.run)
+        ]
         head = [say("evaluation.truth"), say("evaluation.predicted"), say("evaluation.photos")]
         return hidden(say("evaluation.pairs"), table(head, pairs[:PAIRS], words=(1,)))
     rows = [
@@ -175,7 +179,7 @@ def _cell(
 ) -> Block:
     """Return the first photos of a cell, each leading to its card where it has one, and how many more there are."""
     key, rest = "right" if truth == predicted else "wrong", photos[shown:]
-    if truth != predicted and not shown:
+    if not shown:
         more = ", ".join(short_name(photo.path) for photo in rest[:WRONG_SHOWN])
     else:
         more = say("evaluation.cell_more", count=len(rest)) if rest else ""

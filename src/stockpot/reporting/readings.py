@@ -10,10 +10,11 @@ from stockpot.explanation.explanation import Explanation
 from stockpot.learning.calibration import Reliability
 from stockpot.learning.comparison import Comparison, McNemar, Row
 from stockpot.learning.resampling import LearningCurve, Resampled
-from stockpot.learning.runs import CHECKED_PHOTOS, Run
+from stockpot.learning.runs import CHECKED_PHOTOS, Epoch, Run
 from stockpot.model.model_file import ModelFile
 from stockpot.reporting.texts import Texts
 
+FEWEST_EPOCHS = 3  # after which something can be said about overfitting
 WIDE_GAP = 0.15  # of accuracies, between training and validation photos, that is worth a sentence
 _PLACES = ("top", "middle", "bottom"), ("left", "middle", "right")  # thirds of a map
 
@@ -34,14 +35,20 @@ def read_curves(run: Run, say: Texts) -> str:
     if last.training_accuracy - last.validation_accuracy > WIDE_GAP:
         shares = {"training": last.training_accuracy, "validation": last.validation_accuracy}
         found.append(say("training.gap_wide", **shares))
+    return " ".join(found + _read_turn(run, best, last, say))
+
+
+def _read_turn(run: Run, best: Epoch, last: Epoch, say: Texts) -> list[str]:
+    """Say where validation loss was lowest, and what it did from there on."""
+    wide = last.training_accuracy - last.validation_accuracy > WIDE_GAP
     if last.validation_loss > 1.01 * best.validation_loss:
-        key = "training.turn_middle"
-    elif len(run.history) > 1 and run.history[-2].validation_loss > 1.005 * last.validation_loss:
-        key = "training.turn_falling"
-    else:
-        key = "training.turn_end"
-    found.append(say(key, best=best.number, lowest=best.validation_loss, last=last.validation_loss))
-    return " ".join(found)
+        figures = {"best": best.number, "lowest": best.validation_loss, "last": last.validation_loss}
+        by_heart = [say("training.by_heart")] if last.training_loss < best.training_loss else []
+        return [say("training.turn_middle", **figures), *by_heart]
+    if len(run.history) > 1 and run.history[-2].validation_loss > 1.005 * last.validation_loss:
+        return [say("training.turn_falling")]
+    no_overfit = [say("training.no_overfit")] if not wide and len(run.history) >= FEWEST_EPOCHS else []
+    return [say("training.turn_end", best=best.number), *no_overfit]
 
 
 def read_training(run: Run, model: ModelFile, project: str, say: Texts) -> str:
@@ -69,7 +76,7 @@ def read_origin(run: Run, model: ModelFile, say: Texts) -> str:
     if run.started_from:
         key = "run" if run.recipe["head"] == "keep" else "head"
     else:
-        key = "probe" if kind(run) == "probe" else "other"
+        key = "probe" if kind(run) == "probe" and model.attribution else "other"
     start = run.started_from or run.recipe["start"]
     return say(f"training.loaded_{key}", start=start, attribution=model.attribution)
 
@@ -80,12 +87,19 @@ def read_batch_norm(run: Run, say: Texts) -> str:
     return say(f"training.batch_norm_{mode}")
 
 
+def read_inference_mode(run: Run, say: Texts) -> str:
+    """Say what BatchNorm did, and what kept it in inference mode where it was."""
+    how = f" {say('training.batch_norm_how')}" if run.audit.batch_norm == "inference" else ""
+    return f"{read_batch_norm(run, say)}.{how}"
+
+
 def read_rate(run: Run, before: Run | None, say: Texts) -> str:
     """Say what the learning rate was, and what it was in the run that this one goes on from."""
     rate, warmup, beside = run.recipe["learning_rate"], run.recipe["warmup"], ""
     if before:
         earlier = before.recipe["learning_rate"]
-        beside = say("training.beside", rate=earlier, run=before.name, times=earlier / rate)
+        smaller = "beside" if earlier > rate else "beside_other"
+        beside = say(f"training.{smaller}", rate=earlier, run=before.name, times=earlier / rate)
     key = f"training.rate_{'rises' if warmup else 'falls'}"
     return say(key, rate=rate, beside=beside, share=warmup)
 
@@ -251,6 +265,8 @@ def read_map(explanation: Explanation, say: Texts) -> str:
     cam = explanation.map_of(explanation.predicted)
     if cam.size == 1:
         return say("maps.single")
+    if cam.max() <= 0:
+        return say("maps.nothing", label=explanation.predicted)
     strengths = np.sort(np.maximum(cam, 0).ravel())[::-1]
     half = int(np.searchsorted(strengths.cumsum(), strengths.sum() / 2)) + 1
     cell = np.unravel_index(int(cam.argmax()), cam.shape)

@@ -89,11 +89,11 @@ def _point(number: str, blocks: Blocks, notes: dict[str, str], say: Texts) -> Se
     elif "question" in POINTS[number]:
         words = [text(say("page.no_words", number=number), "quiet")]
     title = say(f"points.{number}")
-    return Section(f"point-{number}", number, title, depth(number), POINTS[number], [*blocks, *words])
+    return Section(f"point-{number}", number, title, depth(number), [*blocks, *words])
 
 
 def _beside(name: str, blocks: Blocks, say: Texts) -> Section:
-    return Section(name, "", say(f"{name}.heading"), 1, (), blocks)
+    return Section(name, "", say(f"{name}.heading"), 1, blocks)
 
 
 def _render(

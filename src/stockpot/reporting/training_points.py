@@ -15,9 +15,11 @@ from stockpot.reporting.blocks import (
 )
 from stockpot.reporting.calls import (
     FIRST_CALLS,
+    as_variable,
     cutting_calls,
     freezing_calls,
     head_calls,
+    literal,
     training_call,
     unfreezing_calls,
 )
@@ -32,6 +34,7 @@ from stockpot.reporting.readings import (
     read_checks,
     read_curves,
     read_gain,
+    read_inference_mode,
     read_origin,
     read_rate,
     read_seconds,
@@ -58,7 +61,7 @@ def training_points(material: Material, say: Texts) -> dict[str, Blocks]:
 
 def _missing(number: str, material: Material, say: Texts) -> dict[str, Blocks]:
     """Return how the training of a point would be done."""
-    call = code(FIRST_CALLS[number].format(project=f'"{material.name}"'))
+    call = code(FIRST_CALLS[number].format(project=literal(material.name)))
     command = f"stockpot study {material.shell_name} --recipes {RECIPES[number]} --time-budget none"
     below = [
         point
@@ -91,7 +94,7 @@ def _borrowed(run: Run, material: Material, say: Texts) -> dict[str, Blocks]:
         "4": _told(run, material, say),
         "4.1": [text(read_origin(run, read_model(run.model_path), say))],
         "4.2": [text(_frozen(run, say)), code(freezing_calls(run)), _audit(run, say)],
-        "4.3": [text(f"{read_batch_norm(run, say)}. {say('training.batch_norm_how')}")],
+        "4.3": [text(read_inference_mode(run, say))],
         "4.4": [text(_no_gap(run, say)), code(cutting_calls(run))],
         "4.5": [text(_new_head(run, say)), code(head_calls(run))],
         "4.6": _curves(run, material, say),
@@ -123,10 +126,13 @@ def _tuned(run: Run, material: Material, say: Texts) -> dict[str, Blocks]:
     origin = read_origin(run, read_model(run.model_path), say)
     return {
         "5.4": _told(run, material, say),
-        "5.4.1": [text(f"{origin} {unfrozen}"), code(unfreezing_calls(run))],
+        "5.4.1": [text(f"{origin} {unfrozen}"), code(unfreezing_calls(run, material.before(run)))],
         "5.4.2": [
-            text(f"{read_batch_norm(run, say)}. {say('training.batch_norm_how')}"),
-            code(f"{training_call(run, material.before(run), material.name)}.audit"),
+            text(read_inference_mode(run, say)),
+            code(
+                f"{training_call(run, material.before(run), material.name)}\n"
+                f"{as_variable(run.name)}.audit.passed  # no running mean, variance or counter moved"
+            ),
             _audit(run, say),
         ],
         "5.4.3": [text(read_rate(run, material.before(run), say))],

@@ -1,17 +1,32 @@
 """What a report says of how far maps can be believed, and of what the model goes by."""
 
 from stockpot.explanation.faithfulness import Gain
-from stockpot.explanation.shortcuts import Share, Shortcuts
+from stockpot.explanation.shortcuts import FEWEST, Shortcuts
 from stockpot.reporting.blocks import Block, Blocks, code, table, text
+from stockpot.reporting.calls import faithfulness_calls
 from stockpot.reporting.material import Material
 from stockpot.reporting.texts import Texts
+
+ENOUGH = 100  # photos that an answer should rest on
+SIDES = {  # of a photo, as the texts on maps call them
+    "top": "top_middle",
+    "bottom": "bottom_middle",
+    "left": "middle_left",
+    "right": "middle_right",
+    "top left": "top_left",
+    "top right": "top_right",
+    "bottom left": "bottom_left",
+    "bottom right": "bottom_right",
+}
 
 
 def believe(material: Material, say: Texts) -> Blocks:
     """Return whether maps show what the model uses, measured."""
     found = material.faithfulness
     if found is None:
-        return [text(say("belief.few", n=material.run.evaluation.n))]
+        return [
+            text(say("shortcuts.single" if material.one_cell else "belief.few", n=material.run.evaluation.n))
+        ]
     over_random = min(found.deletion.interval[0], found.insertion.interval[0]) > 0
     over_permuted = (
         min(found.over_permuted_deletion.interval[0], found.over_permuted_insertion.interval[0]) > 0
@@ -25,13 +40,14 @@ def believe(material: Material, say: Texts) -> Blocks:
             _gain(found.permuted_insertion, say),
         ),
     ]
+    permuted = found.permuted_deletion.beyond_chance or found.permuted_insertion.beyond_chance
     return [
         text(say("belief.how")),
         table([say("belief.order"), say("belief.deletion"), say("belief.insertion")], rows),
         text(say(f"belief.{answer}", n=found.n)),
-        code(
-            f'stockpot.measure_faithfulness({material.name + "/runs/" + material.run.name!r}, photos, by="cells")'
-        ),
+        text(say(f"belief.permuted_{'differs' if permuted else 'chance'}")),
+        *([text(say("belief.below_hundred"), "quiet")] if found.n < ENOUGH else []),
+        code(faithfulness_calls(material.run, material.name)),
     ]
 
 
@@ -50,7 +66,7 @@ def look_for(material: Material, say: Texts) -> Blocks:
             say(
                 "shortcuts.suspect",
                 label=one.label,
-                place=_place(one, say),
+                place=name_place(one.place, say),
                 evidence=one.evidence,
                 area=one.area,
                 right=one.right,
@@ -62,10 +78,12 @@ def look_for(material: Material, say: Texts) -> Blocks:
         for one in found.suspects
     ]
     warnings += [text(say("shortcuts.border_suffices"), "bad")] if found.border_suffices else []
+    few = sorted({one.label for one in found.shares if one.n < FEWEST})
+    quiet = [text(say("shortcuts.few", names=", ".join(few)))] if few else [text(say("shortcuts.none"))]
     return [
         text(say("shortcuts.how")),
         _shares(found, say),
-        *(warnings or [text(say("shortcuts.none"))]),
+        *(warnings or quiet),
         text(say("shortcuts.kept_how", n=found.kept[0].n)),
         _kept(found, say),
         text(say("shortcuts.chance", chance=found.chance), "quiet"),
@@ -76,33 +94,21 @@ def _shares(found: Shortcuts, say: Texts) -> Block:
     """Return where the evidence for each class lies."""
     rows = []
     for label in dict.fromkeys(one.label for one in found.shares):
-        by_place = {one.place: one for one in found.shares if one.label == label}
-        corner = max((one for place, one in by_place.items() if " " in place), key=lambda one: one.denser)
-        whole = [
-            say("shortcuts.share", evidence=by_place[place].evidence, area=by_place[place].area)
-            if place in by_place
-            else ""
-            for place in ("border", "flat")
-        ]
-        place = _place(corner, say)
-        rows.append(
-            (
-                label,
-                *whole,
-                say("shortcuts.share_corner", evidence=corner.evidence, area=corner.area, place=place),
-            )
+        own = [one for one in found.shares if one.label == label]
+        most = max((one for one in own if one.place in SIDES), key=lambda one: one.times)
+        whole = [next((one for one in own if one.place == place), None) for place in ("border", "flat")]
+        cells = [say("shortcuts.share", evidence=one.evidence, area=one.area) if one else "" for one in whole]
+        place = say(
+            "shortcuts.share_at", evidence=most.evidence, area=most.area, place=name_place(most.place, say)
         )
-    return table(
-        [say("photos.class"), *(say(f"shortcuts.{name}") for name in ("border", "flat", "corner"))],
-        rows,
-        words=(3,),
-    )
+        rows.append((label, *cells, place))
+    head = [say("photos.class"), *(say(f"shortcuts.{name}") for name in ("border", "flat", "side"))]
+    return table(head, rows, words=(3,))
 
 
-def _place(share: Share, say: Texts) -> str:
-    if " " in share.place:
-        return say(f"maps.{share.place.replace(' ', '_')}")
-    return say(f"shortcuts.on_{share.place}")
+def name_place(place: str, say: Texts) -> str:
+    """Return what a place of a photo is called."""
+    return say(f"maps.{SIDES[place]}" if place in SIDES else f"shortcuts.on_{place}")
 
 
 def _kept(found: Shortcuts, say: Texts) -> Block:

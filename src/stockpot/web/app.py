@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import os
 import socket
 import tempfile
 import threading
@@ -26,6 +27,7 @@ from stockpot.curation.review import Effect, Review, Reviewed
 from stockpot.errors import StockpotError, UnreadablePhoto, WrongUse
 from stockpot.explanation.explanation import explain
 from stockpot.learning.models import load_model
+from stockpot.learning.runs import find_model
 from stockpot.model.prediction import Predictor
 from stockpot.photos.pixels import thumbnail
 from stockpot.web.guard import guard
@@ -51,6 +53,7 @@ class Desk:
         self.told: dict[str, Any] = {"stage": "", "done": 0, "total": 0}
         self._review: Review | None = None
         self._predictor: Predictor | None = None
+        self._model: tuple[Path, int] | None = None  # file, and when it was written
 
     def tell(self, stage: str, done: int, total: int) -> None:
         """Note how far work is, for whoever listens."""
@@ -58,16 +61,28 @@ class Desk:
 
     @property
     def review(self) -> Review:
-        """The review; looked for findings when it is first asked for."""
-        if self._review is None:
+        """The review; photos are looked through when it is first asked for, and when others changed them."""
+        if self._review is None or self._review.changed:
             self._review = Review(self.project.folder, self.tell)
+        return self._review
+
+    def opened(self) -> Review:
+        """Return the review that a page has open; decisions are made in no other.
+
+        Raises:
+            WrongUse: the server was started anew since.
+        """
+        if self._review is None:
+            raise WrongUse("The review is not open any more: open the page again.")
         return self._review
 
     @property
     def predictor(self) -> Predictor:
-        """The project's best model."""
-        if self._predictor is None:
-            self._predictor = load_model(self.project.folder, self.tell)
+        """The project's best model as it is now."""
+        path = find_model(self.project.folder)
+        now = (path, path.stat().st_mtime_ns)
+        if self._predictor is None or self._model != now:
+            self._predictor, self._model = load_model(path, self.tell), now
         return self._predictor
 
 
@@ -87,6 +102,8 @@ def serve(project: Path | str, port: int = PORT, ready: Callable[[str], None] = 
     if not 0 <= port < 2**16:
         raise WrongUse(f"port is {port}; expected 1 to 65535, or 0 for a free one.")
     with socket.socket() as door:
+        if os.name != "nt":  # else the port of a server that was just stopped is taken for a minute
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             door.bind(("127.0.0.1", port))
         except OSError as error:
@@ -121,14 +138,15 @@ def create_app(project: Path | str) -> FastAPI:
     @app.post("/api/decisions")
     def decide(decision: Decision) -> dict[str, Any]:
         with desk.lock:
-            effect = desk.review.decide(decision.key, decision.label)
-            return _changes(desk.review, effect)
+            review = desk.opened()
+            return _changes(review, review.decide(decision.key, decision.label))
 
     @app.post("/api/undo")
     def undo() -> dict[str, Any]:
         with desk.lock:
-            effect = desk.review.undo()
-            return _state(desk.review) | _changes(desk.review, effect)
+            review = desk.opened()
+            effect = review.undo()
+            return _state(review) | _changes(review, effect)
 
     @app.get("/photos/{key}")
     def photo(key: str) -> Response:
@@ -175,12 +193,14 @@ def _state(review: Review) -> dict[str, Any]:
 def _row(one: Reviewed) -> dict[str, Any]:
     reasons = [{"rule": finding.rule, "reason": finding.reason} for finding in one.findings]
     suggested = next((finding.suggested for finding in one.findings if finding.suggested), "")
+    strength = max((finding.strength for finding in one.findings), default=0.0)
     return {
         "key": one.key,
         "name": one.photo.path.name,
         "label": one.photo.label,
         "reasons": reasons,
         "suggested": suggested,
+        "strength": strength,
     }
 
 

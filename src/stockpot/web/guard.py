@@ -1,7 +1,7 @@
 """What a local server must refuse: other hosts' names, other pages' requests, and too large a body."""
 
+import re
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -15,6 +15,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
+_LENGTH = re.compile("[0-9]{1,12}")
 
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -32,15 +33,20 @@ async def guard(request: Request, answer: Answer) -> Response:
 
 
 def _refusal(request: Request) -> tuple[int, str] | None:
-    host = request.headers.get("host", "")
+    headers = request.headers
+    host, length = headers.get("host", ""), headers.get("content-length", "")
     if host.rpartition(":")[0] not in _LOCAL and host not in _LOCAL:
         return 421, f"This server answers only as 127.0.0.1 or localhost, not as {host[:100]!r}."
+    if (
+        headers.get("sec-fetch-site", "same-origin") in ("cross-site", "same-site")
+        and request.url.path != "/"
+    ):
+        return 403, "Another page asks for this: open it in the browser."
     if request.method not in ("GET", "HEAD"):
-        origin = request.headers.get("origin", "")
-        if urlsplit(origin).netloc != host:
+        if headers.get("origin") != f"http://{host}":
             return 403, "Only this server's own page may change something: open it in the browser."
-        if not request.headers.get("content-length", "").isdecimal():
+        if "transfer-encoding" in headers or not _LENGTH.fullmatch(length):
             return 411, "The request does not say how long it is."
-        if int(request.headers["content-length"]) > LARGEST_BODY:
+        if int(length) > LARGEST_BODY:
             return 413, f"More than {LARGEST_BODY // 2**20} MB: send a smaller photo."
     return None

@@ -10,6 +10,7 @@ export function Review({say}) {
   const [filter, setFilter] = useState("");
   const [rule, setRule] = useState("");
   const [active, setActive] = useState("");  // key of the photo that keys act on
+  const waiting = useRef([]);  // decisions that the server has not answered yet
   const grid = useRef(null), box = useRef(null), busy = useRef(Promise.resolve());
   const current = useRef("");  // the same at once: keys may come faster than the page is drawn
 
@@ -22,28 +23,34 @@ export function Review({say}) {
   const shown = useMemo(() => state ? order(state, filter, rule) : [], [state, filter, rule]);
   const place = () => Math.max(0, shown.findIndex(photo => photo.key === current.current));
   const go = photo => { current.current = photo?.key ?? ""; setActive(current.current); };
-  useEffect(() => { if (document.activeElement !== box.current) grid.current?.children[place()]?.focus(); }, [active, shown]);
+  useEffect(() => {
+    const focused = document.activeElement;
+    if (focused === document.body || grid.current?.contains(focused)) grid.current?.children[place()]?.focus();
+  }, [active, shown]);
   if (!state) return html`<p>${stage?.stage ? `${stage.stage}: ${stage.done} of ${stage.total}` : "Opening the review …"}</p>`;
 
   // The photo leaves at once; what the head says comes when it comes, in order.
   function decide(photo, label) {
     if (!photo || label === photo.label) return;
-    const at = shown.indexOf(photo);
+    const at = shown.indexOf(photo), decision = {key: photo.key, label};
     if (!label) go(shown[at + 1] ?? shown[at - 1]);
-    setState(now => ({...now, photos: label
-      ? now.photos.map(one => one.key === photo.key ? {...one, label, reasons: [], suggested: ""} : one)
-      : now.photos.filter(one => one.key !== photo.key)}));
+    waiting.current.push(decision);
+    setState(now => after(now, [decision]));
     say(`${photo.name}: ${label ? `moved to ${label}` : "set aside"}`);
-    busy.current = busy.current.then(() => ask("/api/decisions", {key: photo.key, label}))
-      .then(answer => setState(now => ({...now, ...answer})), reload);
+    send("/api/decisions", decision).finally(() => waiting.current.shift());
   }
-  function undo() {
-    busy.current = busy.current.then(() => ask("/api/undo", {}))
-      .then(answer => { setState(now => ({...now, ...answer})); say("taken back"); }, reload);
-  }
-  function reload(error) {
-    say(error.message);
-    return ask("/api/review").then(setState, () => {});
+  const undo = () => send("/api/undo", {}, () => say("taken back"));
+  function send(path, body, done = () => {}) {
+    busy.current = busy.current.then(() => ask(path, body)).then(answer => {
+      const open = path === "/api/undo" ? waiting.current : waiting.current.slice(1);
+      setState(now => after({...now, ...answer}, open));
+      done();
+    }).catch(error => {
+      say(error.message);
+      waiting.current = [];
+      return ask("/api/review").then(setState, () => {});
+    });
+    return busy.current;
   }
   function press(event) {
     const moves = {ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns(grid.current), ArrowUp: -columns(grid.current)};
@@ -117,13 +124,21 @@ function Figures({state}) {
 
 const tested = test => `+${test.gained} −${test.lost} (p ${test.p < 0.001 ? test.p.toExponential(0) : test.p.toFixed(2)})`;
 
-// Photos with a finding first, then by how much another class is seen in them.
+// The state once decisions are carried out.
+function after(state, decisions) {
+  const labels = new Map(decisions.map(one => [one.key, one.label]));
+  const moved = photo => labels.has(photo.key) ? {...photo, label: labels.get(photo.key), reasons: [], suggested: ""} : photo;
+  return {...state, photos: state.photos.map(moved).filter(photo => photo.label)};
+}
+
+// Photos with a finding first, then by how much another class is seen in them; what does not count by its finding.
 function order(state, filter, rule) {
   const wanted = filter.trim().toLowerCase();
+  const doubt = photo => (photo.reasons.length ? 10 : 0) + (state.suspicion[photo.key] ?? photo.strength);
   return state.photos
     .filter(photo => !rule || photo.reasons.some(one => one.rule === rule))
     .filter(photo => !wanted || `${photo.label}/${photo.name}`.toLowerCase().includes(wanted))
-    .sort((a, b) => (state.suspicion[b.key] ?? 9) - (state.suspicion[a.key] ?? 9));
+    .sort((a, b) => doubt(b) - doubt(a));
 }
 
 function columns(grid) {

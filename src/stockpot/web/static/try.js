@@ -1,18 +1,21 @@
 // Try it: drop, paste or choose a photo; what the best model says of it, and why.
-import {html, useEffect, useState} from "./vendor/htm-preact.module.js";
+import {html, useEffect, useRef, useState} from "./vendor/htm-preact.module.js";
 import {ask, percent} from "./api.js";
 
 export function Try({say}) {
   const [answer, setAnswer] = useState(null);
   const [photo, setPhoto] = useState("");
   const [fade, setFade] = useState(100);
+  const asked = useRef(0);  // a slow answer to an earlier photo does not count
 
   function look(file) {
     if (!file) return;
     say("Looking …");
     setPhoto(old => { URL.revokeObjectURL(old); return URL.createObjectURL(file); });
     setAnswer(null);
-    ask("/api/try", file).then(found => { setAnswer(found); say(""); }, error => say(error.message));
+    const number = ++asked.current, current = answered => number === asked.current && answered();
+    ask("/api/try", file).then(
+      found => current(() => { setAnswer(found); say(""); }), error => current(() => say(error.message)));
   }
   useEffect(() => {
     const paste = event => look(event.clipboardData.files[0]);
