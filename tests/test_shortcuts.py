@@ -57,7 +57,7 @@ def test_a_planted_mark_is_found_where_it_is(planted):
     assert found.found
     first = found.suspects[0]
     assert (first.label, first.place) == ("right", "bottom right")
-    assert first.evidence > 3 * first.area and first.evidence > 3 * first.mirrored
+    assert first.evidence > 3 * first.area and first.evidence > 3 * first.expected
     assert first.alone == first.n and first.others_alone <= 1
     assert "of what speaks for 'right' lies at bottom right" in str(found)
 
@@ -103,20 +103,37 @@ def test_shares_by_hand():
     cams[6:, 1, :, :4] = 1
     found = shares_of(seen(cams, [0] * 6 + [1] * 6))
     corner = found["bottom right"]
-    assert (corner.evidence, corner.area, corner.mirrored) == (1, 4 / 64, 0)
-    assert corner.interval == (1, 1) and corner.denser == np.inf
+    assert (corner.evidence, corner.interval, corner.area) == (1, (1, 1), 4 / 64)
     assert (corner.alone, corner.n, corner.others_alone, corner.others) == (6, 6, 6, 6)
-    assert (
-        not corner.conspicuous
-    )  # the other class has no evidence there either: both would be called the same
+    assert not corner.conspicuous  # where the other class has no evidence either, both are called the same
     cams[6:, 1, 6:, 6:] = 1
     corner = shares_of(seen(cams, [0] * 6 + [1] * 6))["bottom right"]
     assert corner.others_alone == 0 and corner.conspicuous
     assert (found["border"].evidence, found["border"].area) == (3 / 4, 28 / 64)
-    assert (found["bottom"].evidence, found["bottom"].mirrored) == (1 / 2, 0)
-    assert found["top"].evidence == 0 and found["top"].mirrored == 1 / 2
-    assert found["top left"].evidence == 0 and found["top left"].mirrored == 1
-    assert found["flat"].area == 0 and not found["flat"].conspicuous
+    assert (found["bottom"].evidence, found["right"].evidence) == (1 / 2, 1 / 2)
+    assert found["top"].evidence == found["left"].evidence == found["top left"].evidence == 0
+    assert (found["flat"].evidence, found["flat"].area) == (0, 0) and not found["flat"].conspicuous
+
+
+def test_what_is_expected_by_hand():
+    """What the class has in a mirrored place, what others have in the same one, or the area, if that is less."""
+    cams = np.full((4, 2, 8, 8), -1.0)
+    cams[:2, 0, 7, 7], cams[:2, 0, 0, 0], cams[:2, 0, 4, 4] = 5, 1, 4
+    cams[2:, 1, 7, 7], cams[2:, 1, 4, 4] = 1, 24
+    found = shares_of(seen(cams, [0, 0, 1, 1]))
+    assert found["bottom right"].evidence == 0.5
+    assert found["bottom right"].expected == 0.1  # in the corner at the top left
+    assert found["bottom right"].times == pytest.approx(9)
+    assert found["top left"].expected == found["top"].expected == 0.5  # at the bottom right
+    assert found["bottom left"].expected == 0.5 and found["bottom left"].times == 0
+    assert found["border"].expected == found["border"].area == 28 / 64
+    cams[:2, 0, 0, 0] = -1
+    found = shares_of(seen(cams, [0, 0, 1, 1]))
+    assert found["bottom right"].expected == 0.04  # as of the other class
+    cams[2:, 1, 7, 7] = 24
+    assert shares_of(seen(cams, [0, 0, 1, 1]))["bottom right"].expected == 4 / 64
+    cams[2:, 1, 7, 7] = -1
+    assert shares_of(seen(cams, [0, 0, 1, 1]))["bottom right"].expected == 1 / 64
 
 
 def test_cells_that_are_taken_away_are_missing():
@@ -129,13 +146,13 @@ def test_cells_that_are_taken_away_are_missing():
     assert found["top right"].right_without == 6
 
 
-def test_even_evidence_is_as_dense_everywhere():
+def test_even_evidence_is_as_expected():
     """A share that is the area's is no sign, however sure it is."""
     found = shares_of(seen(np.ones((10, 2, 8, 8)), [0, 1] * 5))
-    assert {place: one.evidence for place, one in found.items()} == pytest.approx(
-        {place: one.area for place, one in found.items()}
-    )
-    assert all(one.denser == pytest.approx(1) for one in found.values())
+    assert len(found) == 10
+    for one in found.values():
+        assert one.evidence == pytest.approx(one.area) and one.expected == pytest.approx(one.area)
+        assert one.times == pytest.approx(1)
 
 
 def test_what_is_flat_is_another_place_in_every_photo():
@@ -246,11 +263,11 @@ def test_the_fourth_that_speaks_most():
 
 def test_a_place_that_does_not_tell_the_class_is_no_sign():
     """However much evidence lies there: others have it there too, or there are too few photos to say."""
-    corner = Share("a", "top left", 0.4, (0.35, 0.45), 1 / 16, 0.0, 20, 19, 18, 9, 40, 2)
+    corner = Share("a", "top left", 0.4, (0.35, 0.45), 1 / 16, 1 / 16, 20, 19, 18, 9, 40, 2)
     assert corner.conspicuous
     assert not replace(corner, others_alone=36).conspicuous
     assert not replace(corner, interval=(0.1, 0.7)).conspicuous
-    assert not replace(corner, mirrored=0.3).conspicuous
+    assert not replace(corner, expected=0.3).conspicuous
     assert not replace(corner, n=3, alone=3).conspicuous
 
 

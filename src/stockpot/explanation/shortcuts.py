@@ -1,4 +1,16 @@
-"""Whether a model goes by where something lies in the photos rather than by what they show.
+"""Whether a model goes by a mark at the border of photos, or by their frame, rather than by what they show.
+
+Models that go by a photographer's name below the photos of one class are as good on validation photos, which have
+it too: Lapuschkin et al., "Unmasking Clever Hans predictors and assessing what machines really learn", Nature
+Communications 10, 2019. Maps show where the evidence lies: sides and corners of photos of a class, and its border
+and flat cells, are compared with what area, mirrored places and other classes make expect; and the cells of the
+place must tell the class by themselves. Beside that, the model is shown parts of photos.
+
+Tried on 18 runs without a mark (three kinds of food; solar cells; one kind of solar cell or of food cut into two
+classes at random): none was found, the largest lower limit of a place that tells its class was 1.5 times what is
+expected. With a mark on one of two classes of one kind it was 2.0 to 5,000 times wherever the model was much better
+for it, but with a bar below one network's photos, found only by the border, and with a frame, likewise; a mark that
+a model hardly uses is not found. A mark amid the subject cannot be told from it.
 
 `N` photos, `n` of them of a class, `K` classes, `P` places, `h`, `w` cells of a feature map, `S` input size.
 """
@@ -320,7 +332,9 @@ def _share_out(seen: _Seen, class_names: Sequence[str]) -> tuple[Share, ...]:
     cells["flat"] = seen.flat
     parts = [_Part(place, mask, seen.given_by(mask), seen.given_by(~mask)) for place, mask in cells.items()]
     shares = [one for k, label in enumerate(class_names) for one in _shares(seen, k, label, parts)]
-    evidence = {(one.label, one.place): one.evidence for one in shares}
+    evidence: dict[str, dict[str, float]] = {part.place: {} for part in parts}
+    for one in shares:
+        evidence[one.place][one.label] = one.evidence
     return tuple(replace(one, expected=_expected(one, evidence)) for one in shares)
 
 
@@ -359,21 +373,23 @@ _CORNERS = frozenset({"top left", "top right", "bottom left", "bottom right"})
 _MIRRORED = (frozenset({"top", "bottom"}), frozenset({"left", "right"}), _CORNERS)
 
 
-def _expected(one: Share, evidence: Mapping[tuple[str, str], float]) -> float:
+def _expected(one: Share, evidence: Mapping[str, Mapping[str, float]]) -> float:
     """Return the share of evidence that would be no surprise.
 
-    Of a side or corner that is the most of what the class has in a mirrored one, for photos are as likely as not
-    to be mirrored; and what any other class has there, but at most the area: networks see less at borders, and
-    some see less at one side than at another. Of border and flat cells it is their area.
+    That is the area's; but of a side or corner it is what the class has in a mirrored one where that is more, for
+    most photos could as well be mirrored; and of a corner not more than another class has there, or a fourth of
+    the area, for some networks see little in corners.
+
+    Args:
+        one: the share.
+        evidence: shares by place and class.
     """
-    mirrored = next((group - {one.place} for group in _MIRRORED if one.place in group), None)
-    if mirrored is None:
-        return one.area
-    others = [
-        share for (label, place), share in evidence.items() if place == one.place and label != one.label
-    ]
-    usual = min(one.area, max(others, default=1.0))
-    return max(usual, *(evidence.get((one.label, place), 0.0) for place in mirrored))
+    mirrored = next((group - {one.place} for group in _MIRRORED if one.place in group), frozenset())
+    usual = one.area
+    if one.place in _CORNERS:
+        others = [share for label, share in evidence[one.place].items() if label != one.label]
+        usual = min(one.area, max([one.area / 4, *others]))
+    return max([usual, *(evidence[place][one.label] for place in mirrored if place in evidence)])
 
 
 def _portions(amounts: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArray[np.float64]:
