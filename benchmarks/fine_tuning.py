@@ -4,7 +4,7 @@
     python benchmarks/fine_tuning.py seeds PHOTOS FOLDER TEST 0 1 2     probe and tail of some seeds, on test photos
     python benchmarks/fine_tuning.py rates PHOTOS FOLDER cifar          heads at some rates, over ten splits
     python benchmarks/fine_tuning.py whole PHOTOS FOLDER TEST           all layers; needs `seeds ... 0`
-    python benchmarks/fine_tuning.py tails PHOTOS FOLDER TEST 0 1       longer and longer tails, up to all layers
+    python benchmarks/fine_tuning.py tails PHOTOS FOLDER TEST 0 1       longer and longer tails
 
 PHOTOS and TEST hold one folder of photos a class; FOLDER keeps the projects, so that a stopped benchmark goes on,
 and two of them can run side by side. Lines of JSON are printed.
@@ -59,7 +59,7 @@ VARIANTS: dict[str, dict[str, Any]] = {  # as they were tried, one after the oth
     "rate x 3, 20 epochs": {**FASTER, "epochs": 20},
 }
 
-TAILS = ("block12", "block9", "block5", "all")
+TAILS = ("block12", "block9", "all")
 
 
 def choices(photos: Path, folder: Path, seed: str, *names: str) -> Iterator[dict[str, object]]:
@@ -130,7 +130,7 @@ def whole(photos: Path, folder: Path, test: Path) -> Iterator[dict[str, object]]
 
 
 def tails(photos: Path, folder: Path, test: Path, *numbers: str) -> Iterator[dict[str, object]]:
-    """Yield the test accuracy of tails of some lengths by seed, then their differences to all layers."""
+    """Yield the test accuracy of tails of some lengths by seed, then what they gain over the shortest."""
     right = []  # (seeds, tails, photos)
     for number in numbers:
         project = folder / f"tails-{number}"
@@ -153,7 +153,7 @@ def tails(photos: Path, folder: Path, test: Path, *numbers: str) -> Iterator[dic
             }
     every = np.array(right).astype(float)
     for block, by_seed in zip(TAILS, every.swapaxes(0, 1), strict=True):
-        yield {"from": block, "test": by_seed.mean(), **paired(by_seed - every[:, -1])}
+        yield {"from": block, "test": by_seed.mean(), **paired(by_seed - every[:, 0])}
 
 
 def rates(photos: Path, folder: Path, name: str = "xception") -> Iterator[dict[str, object]]:
