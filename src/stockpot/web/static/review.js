@@ -1,5 +1,5 @@
 // Review: all photos, the least fitting first; every key does its work at once and the live head says what it did.
-import {html, useEffect, useMemo, useRef, useState} from "./vendor/htm-preact.module.js";
+import {html, useEffect, useLayoutEffect, useMemo, useRef, useState} from "./vendor/htm-preact.module.js";
 import {ask, listen, percent} from "./api.js";
 
 const KEYS = "Arrows: go · x: set aside · 1 to 9: move to a class · u: undo · /: filter";
@@ -27,6 +27,10 @@ export function Review({say}) {
     const focused = document.activeElement;
     if (focused === document.body || grid.current?.contains(focused)) grid.current?.children[place()]?.focus();
   }, [active, shown]);
+  useLayoutEffect(() => {  // on the page: a photo that has just gone has taken the focus with it
+    addEventListener("keydown", press);
+    return () => removeEventListener("keydown", press);
+  });
   if (!state) return html`<p>${stage?.stage ? `${stage.stage}: ${stage.done} of ${stage.total}` : "Opening the review …"}</p>`;
 
   // The photo leaves at once; what the head says comes when it comes, in order.
@@ -53,9 +57,9 @@ export function Review({say}) {
     return busy.current;
   }
   function press(event) {
+    if (!state || event.ctrlKey || event.metaKey || event.altKey || event.target.matches?.("input, select")) return;
     const moves = {ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns(grid.current), ArrowUp: -columns(grid.current)};
     const number = Number(event.key), here = place();
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (moves[event.key]) go(shown[Math.max(0, Math.min(shown.length - 1, here + moves[event.key]))]);
     else if (event.key === "x") decide(shown[here], "");
     else if (number >= 1 && number <= state.classes.length) decide(shown[here], state.classes[number - 1]);
@@ -77,7 +81,7 @@ export function Review({say}) {
       <button onClick=${undo}>Undo</button>
       <span class="quiet">${shown.length} photos. ${KEYS}</span>
     </div>
-    <ul class="photos" ref=${grid} onKeyDown=${press} aria-label="Photos, the least fitting first">
+    <ul class="photos" ref=${grid} aria-label="Photos, the least fitting first">
       ${shown.map((photo, i) => html`<${Photo} key=${photo.key} photo=${photo} active=${i === place()}
         classes=${state.classes} suspicion=${state.suspicion[photo.key]}
         choose=${() => go(photo)} decide=${label => decide(photo, label)} />`)}
@@ -141,6 +145,7 @@ function order(state, filter, rule) {
     .sort((a, b) => doubt(b) - doubt(a));
 }
 
+// How many photos stand in a row.
 function columns(grid) {
   const tops = [...grid.children].map(item => item.offsetTop);
   const first = tops.findIndex(top => top !== tops[0]);
