@@ -267,7 +267,7 @@ def test_json_on_stdout_is_json(solar, striped, learned, tmp_path):
             "picture",
         },
     }
-    assert COMMANDS.keys() - {arguments[0] for arguments in keys} == {"report", "web"}  # they print an address
+    assert COMMANDS.keys() - {arguments[0] for arguments in keys} == {"report", "web"}  # which print places
     for arguments, expected in keys.items():
         result = run(*arguments, "--json")
         assert result.exit_code == 0, result.output
