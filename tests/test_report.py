@@ -5,17 +5,18 @@ import re
 import shutil
 from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 import stockpot
 from stockpot.errors import ProjectError, WrongUse
-from stockpot.explanation.shortcuts import _places
+from stockpot.explanation.shortcuts import Kept, Share, Shortcuts, _places
 from stockpot.reporting.points import POINTS
 from stockpot.reporting.report import write_report
 from stockpot.reporting.texts import LANGUAGES, texts
-from stockpot.reporting.trust import name_place
+from stockpot.reporting.trust import look_for, name_place
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +129,18 @@ def test_every_place_has_a_name(language):
     """Whatever the alarm may find can be said."""
     names = {name_place(place, texts(language)) for place in [*_places(8, 8), "flat"]}
     assert len(names) == len(_places(8, 8)) + 1
+
+
+@pytest.mark.parametrize(("without", "tone"), [(18, "key"), (2, "bad")])
+def test_a_shortcut_is_red_where_answers_hang_on_it(without, tone):
+    """A place that stands out is asked about with both numbers; it is a warning where answers change without it."""
+    own = Share("cat", "top right", 0.5, (0.4, 0.6), 0.06, 0.06, 20, 20, 18, without, 20, 0)
+    other = Share("dog", "top right", 0.06, (0.05, 0.07), 0.06, 0.06, 20, 3, 18, 18, 20, 5)
+    found = Shortcuts((own, other), (Kept("all", 1.0, 30, 40),), 0.5)
+    warning = look_for(SimpleNamespace(shortcuts=found), texts("en"))[2].content
+    assert warning["tone"] == tone
+    assert "50\xa0% of what speaks for cat lies at the top right, on 6\xa0% of the area" in warning["text"]
+    assert f"Without the cells there {without} of 20 photos of the class are given it" in warning["text"]
 
 
 def test_the_report_gives_nothing_away(lab, page):

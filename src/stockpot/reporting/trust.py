@@ -73,7 +73,7 @@ def look_for(material: Material, say: Texts) -> Blocks:
                 without=one.right_without,
                 n=one.n,
             ),
-            "bad",
+            "bad" if one.right_without < one.right else "key",  # red only where answers hang on the place
         )
         for one in found.suspects
     ]
