@@ -103,8 +103,13 @@ class Project:
 
     @property
     def notes(self) -> Path:
-        """The author's own words for the report; never written here."""
+        """The author's own words for the report; written by nobody else."""
         return self.folder / "notes.md"
+
+    @property
+    def blind(self) -> Path:
+        """What a person saw in photos without knowing their labels."""
+        return self.folder / "blind.jsonl"
 
     @property
     def curation_page(self) -> Path:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stockpot import project as disk
 from stockpot.backbones.catalog import look_up
@@ -177,7 +178,7 @@ class _Trainings:
 
     def add(self, name: str) -> None:
         """Find the run of a recipe or train it, or say why it is left out."""
-        recipe = _recipe(name, self.runs)
+        recipe = lab_recipe(name, self.runs.get("probe"))
         run = find_run(self.opened, recipe.to_json(), self.sides.fingerprint)
         if run and not run.interrupted:
             self.runs[name] = run
@@ -223,12 +224,23 @@ def _with_probe(chosen: tuple[str, ...]) -> tuple[str, ...]:
     return ("probe", *chosen) if {"tail", "tuned"} & set(chosen) else chosen
 
 
-def _recipe(name: str, runs: dict[str, Run]) -> Recipe:
+def lab_recipe(name: str, probe: Run | None, **changes: Any) -> Recipe:
+    """Return one of `RECIPES`.
+
+    Args:
+        name: of the recipe.
+        probe: the run that the last two go on from.
+        changes: fields that are to differ.
+
+    Raises:
+        RecipeError: there is nothing to go on from, an unknown field, or a value that cannot be carried out.
+    """
     if name == "scratch":
-        return Recipe.from_scratch()
-    if name == "cifar":
-        return Recipe.linear_probe("cifar")
-    if name == "probe":
-        return Recipe.linear_probe()
-    probe = runs["probe"]
-    return Recipe.fine_tune(probe, "all" if name == "tuned" else look_up(probe.recipe["backbone"]).tail)
+        return Recipe.from_scratch(**changes)
+    if name in ("cifar", "probe"):
+        usual = {"backbone": "cifar"} if name == "cifar" else {}
+        return Recipe.linear_probe(**usual | changes)
+    if probe is None:
+        raise RecipeError(f"{name} goes on from a trained head: train probe first.")
+    usual = {"trainable": "all" if name == "tuned" else look_up(probe.recipe["backbone"]).tail}
+    return Recipe.fine_tune(probe, **usual | changes)

@@ -3,7 +3,7 @@
 import asyncio
 import shlex
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -48,6 +48,7 @@ def collect(
     license: License = "any",
     strict: bool = False,
     progress: Progress = silent,
+    stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Gathered, ...]:
     """Search for photos of some classes and bring them into a project.
 
@@ -64,6 +65,7 @@ def collect(
         license: what the photos' licence must allow. DuckDuckGo's filter is a claim of the engine.
         strict: refuse classes that ready-made models know by name; without it they are warned of.
         progress: told how many photos of a class there are.
+        stop: asked before every photo; those that came in stay, and another call goes on.
 
     Returns:
         For every class how many photos came, what was dropped, and why there are not more.
@@ -85,9 +87,9 @@ def collect(
     opened = disk.create_project(project)
     with opened.writing():
         arrivals = Arrivals(opened)
-        search = _Search(arrivals, engine, originals, license, progress)
+        search = _Search(arrivals, engine, originals, license, progress, stop)
         gathered = _run(search.gather(queries, per_class))
-    if search.refused and not search.pages:
+    if search.refused and not search.pages and not stop():
         reasons = "; ".join(search.refused.values())
         other = (
             ""
@@ -145,9 +147,15 @@ class _Search:
     """One call: which engines are asked, and which of them have refused."""
 
     def __init__(
-        self, arrivals: Arrivals, engine: str, originals: bool, license: License, progress: Progress
+        self,
+        arrivals: Arrivals,
+        engine: str,
+        originals: bool,
+        license: License,
+        progress: Progress,
+        stop: Callable[[], bool],
     ) -> None:
-        self.arrivals, self.engine, self.progress = arrivals, engine, progress
+        self.arrivals, self.engine, self.progress, self.stop = arrivals, engine, progress, stop
         self.originals, self.license = originals, license
         self.refused: dict[str, str] = {}  # engines by name, and why
         self.pages = 0  # that engines gave
@@ -161,13 +169,14 @@ class _Search:
             for label, asked in queries.items():
                 one, reasons = _Class(label, wanted, self.arrivals.count(label)), []
                 for engine in engines:
-                    if one.missing and engine.name not in self.refused:
+                    if one.missing and engine.name not in self.refused and not self.stop():
                         try:
                             await self._fill(one, engine, asked, fetcher)
                         except SearchRefused as error:
                             self.refused[engine.name] = str(error)
                     reasons.append(self.refused.get(engine.name, f"{engine.name} has no more"))
-                stopped = "; ".join(reasons) if one.missing else ""
+                why = ["it was stopped"] if self.stop() else reasons
+                stopped = "; ".join(why) if one.missing else ""
                 found.append(
                     Gathered(label, wanted, one.had, one.new, dict(one.dropped.most_common()), stopped)
                 )
@@ -194,7 +203,7 @@ class _Search:
                         one.dropped[f"here already, as {other}"] += 1
                 hits = {hit.url: hit for hit in page if hit.url not in self.arrivals.urls}
                 await self._fetch(one, list(hits.values()), fetcher)
-                if not one.missing:
+                if not one.missing or self.stop():
                     return
 
     async def _fetch(self, one: _Class, hits: list[Hit], fetcher: Fetcher) -> None:
@@ -202,7 +211,7 @@ class _Search:
         waiting, running = iter(hits), set[asyncio.Task[None]]()
         try:
             while True:
-                free = max(0, min(AT_ONCE, one.missing) - len(running))
+                free = 0 if self.stop() else max(0, min(AT_ONCE, one.missing) - len(running))
                 running |= {
                     asyncio.create_task(self._bring(one, hit, fetcher)) for hit in islice(waiting, free)
                 }

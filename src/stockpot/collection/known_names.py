@@ -73,12 +73,17 @@ def check_known(names: Iterable[str], strict: bool = False) -> None:
         WrongUse: a name is known, and `strict`.
     """
     for name in names:
-        known = find_known(name)
-        sure = [one for one in known if one.by == "name"]
-        if sure and strict:
-            raise WrongUse(f"{_sentence(name, sure)} Choose another class, or leave out --strict.")
-        if known:
-            log.warning("%s", _sentence(name, sure or list(known)))
+        if strict and any(one.by == "name" for one in find_known(name)):
+            raise WrongUse(f"{describe_known(name)} Choose another class, or leave out --strict.")
+        if said := describe_known(name):
+            log.warning("%s", said)
+
+
+def describe_known(name: str) -> str:
+    """Say in a sentence which known classes a name means, or may mean; nothing if there are none."""
+    known = find_known(name)
+    sure = [one for one in known if one.by == "name"]
+    return _sentence(name, sure or list(known)) if known else ""
 
 
 def _sentence(name: str, known: list[KnownClass]) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,32 @@ def bring_own(
                 new += copy_in(file, name, data, opened, brought)
             progress("copying photos", done, len(files))
     return OwnPhotos(new, len(files) - new - len(refused), tuple(refused))
+
+
+def bring_one(project: Path | str, label: str, name: str, data: bytes) -> bool:
+    """Bring one photo into a project byte for byte; tell whether it is new.
+
+    Args:
+        project: a project folder, made if it is not there.
+        label: its class.
+        name: of the file; what cannot stand in a file name everywhere is left out.
+        data: its bytes.
+
+    Raises:
+        UnreadablePhoto: it is no photo.
+        WrongUse: the label cannot be the name of a folder.
+        ProjectError: `project` holds something else.
+        Busy, FolderError: the project cannot be written.
+    """
+    disk.check_class_name(label)
+    try:
+        decode(data)
+    except UnreadablePhoto as error:
+        raise UnreadablePhoto(f"{name} {error}: it was not brought in.") from None
+    plain = re.sub(r"[^\w .()+-]", "_", name.replace("\\", "/").rpartition("/")[2]).strip(" .")
+    opened = disk.create_project(project)
+    with opened.writing():
+        return copy_in(Path(plain[-120:] or "photo"), label, data, opened, brought_in(opened))
 
 
 def _files(root: Path, label: str | None) -> Iterator[tuple[Path, str]]:

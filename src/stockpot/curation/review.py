@@ -69,8 +69,15 @@ class Effect:
 class Review:
     """The photos of a project under review, and a head that follows every decision."""
 
-    def __init__(self, project: Path | str, progress: Progress = silent) -> None:
+    def __init__(
+        self, project: Path | str, progress: Progress = silent, before: "Review | None" = None
+    ) -> None:
         """Look for findings, as `curate` does, and fit the head.
+
+        Args:
+            project: a project folder.
+            progress: told how far looking is.
+            before: an earlier review of it, with whose accuracy that of now is compared.
 
         Raises:
             ProjectError: no project.
@@ -80,7 +87,13 @@ class Review:
         """
         self.project = disk.open_project(project)
         self.progress = progress
+        self.effect: Effect | None = None  # of the last decision, once there is one
+        self.opened: dict[str, bool] = {}  # by key, whether a head was right when the review was opened
+        self.last: dict[str, bool] = {}  # likewise after the last decision
         self._load()
+        if before:
+            self.effect = Effect(_between(before.last, self.last), _between(before.opened, self.last))
+            self.opened = before.opened
 
     def _load(self) -> None:
         found = curate(self.project.folder, progress=self.progress)
@@ -228,7 +241,8 @@ class Review:
         """Compare the head with what it was before the last decision, and when the review was opened."""
         now, before = self.head.right(), self.last
         self.last = now
-        return Effect(_between(before, now), _between(self.opened, now))
+        self.effect = Effect(_between(before, now), _between(self.opened, now))
+        return self.effect
 
 
 def _list_files(folder: Path) -> dict[str, tuple[int, int]]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockpot.explanation.explanation import Explanation
+from stockpot.explanation.neighbors import cosines
 from stockpot.photos.photo import Photo
 
 
@@ -32,8 +33,6 @@ def beside_nearest(
 ) -> list[Mistake]:
     """Return mistakes with the nearest training photos of the class each was given and of its own.
 
-    Near is what has a small angle between its features: logits grow with their length, classes follow the angle.
-
     Args:
         photos: n that are classified wrongly.
         explained: their explanations, whose `truth` is known.
@@ -42,7 +41,7 @@ def beside_nearest(
         training_features: `(m, C)` of them.
     """
     labels = np.array([photo.label for photo in training])
-    alike = _unit(features) @ _unit(training_features).T  # (n, m) cosines
+    alike = cosines(features, training_features)  # (n, m)
 
     def nearest(row: int, label: str) -> Photo:
         return training[int(np.where(labels == label, alike[row], -np.inf).argmax())]
@@ -51,9 +50,3 @@ def beside_nearest(
         Mistake(photo, one, nearest(row, one.predicted), nearest(row, one.truth))
         for row, (photo, one) in enumerate(zip(photos, explained, strict=True))
     ]
-
-
-def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return rows of length 1; a row of zeros stays."""
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    return np.asarray(features / np.where(lengths > 0, lengths, 1))

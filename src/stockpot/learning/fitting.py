@@ -35,6 +35,7 @@ def fit(
     checkpoint: Checkpoint | None = None,
     stop: Callable[[], bool] = lambda: False,
     progress: Progress = silent,
+    watch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> tuple[Epoch, ...]:
     """Train a module with AdamW and a learning rate that falls along half a cosine, after a warm-up if asked for.
 
@@ -50,6 +51,7 @@ def fit(
         checkpoint: where epochs are kept, at most one in `SAVED_SECONDS`, and taken up again if it is there.
         stop: asked after every batch; the epoch that it ends does not count.
         progress: told how many batches of all epochs are done.
+        watch: told of every complete epoch, those that a checkpoint had first.
 
     Returns:
         Figures of every complete epoch.
@@ -60,6 +62,8 @@ def fit(
     """
     optimizer = _optimizer(module, recipe)
     history, kept = _take_up(module, optimizer, checkpoint)
+    for epoch in history:
+        watch(epoch)
     saved = -SAVED_SECONDS  # when: the first epoch is saved at once
     n = len(training.labels)
     with folded(module.train(), training.take(torch.arange(1), 1).to(device_of(module))):
@@ -74,6 +78,7 @@ def fit(
             history.append(Epoch(number, loss / n, right / n, *figures, lr, seconds))
             if not math.isfinite(history[-1].training_loss + history[-1].validation_loss):
                 raise _diverged(history[-1], checkpoint)
+            watch(history[-1])
             if chosen_epoch(history, recipe) == number:
                 kept = _learned(module)
             stopped = stop()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stockpot.backbones.catalog import CATALOG, look_up
 from stockpot.errors import RecipeError
-from stockpot.learning.runs import find_model, kind_of, short_hash
+from stockpot.learning.runs import find_model, kind_of, short_hash, started_from
 from stockpot.learning.seeds import seed_head
 from stockpot.model.model_file import is_model, read_model
 
@@ -36,7 +36,7 @@ USUAL: dict[str, dict[str, Any]] = {  # recipes by name, and the fields in which
 }
 WARMUP = 0.1  # where all layers go on learning: AdamW's first steps are as long for each of them
 _NAMED_STARTS = {"random", "pretrained", *(entry.start for entry in CATALOG.values())}
-_CHOICES = {
+CHOICES = {
     "head": ("new", "keep"),
     "batch_norm": ("inference", "training"),
     "resize": ("squash", "crop", "pad"),
@@ -104,7 +104,7 @@ class Recipe:
             raise RecipeError(
                 f"views is {self.views}; expected at most {MOST_VIEWS}: each is a copy on disk."
             )
-        for name, choices in _CHOICES.items():
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise RecipeError(f"{name} is {getattr(self, name)!r}; expected {_listed(choices)}.")
 
@@ -251,6 +251,22 @@ class Recipe:
         if name == "fine-tune":
             raise RecipeError("fine-tune goes on from a run: give --start PROJECT/runs/probe.")
         raise RecipeError(f"There is no recipe {name!r}; choose one of: {', '.join(USUAL)}.")
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any], runs: Path) -> "Recipe":
+        """Return the recipe that `to_json` told of; `runs` is the folder of the runs that it may go on from.
+
+        Raises:
+            RecipeError: it starts from a file or a network that only its owner has, or is another version's.
+        """
+        start = str(value.get("start", ""))
+        file = runs / started_from(value) / "model.safetensors" if started_from(value) else Path(start)
+        if start not in _NAMED_STARTS and not is_model(file):
+            raise RecipeError(f"The recipe starts from {start}, which is not here: train it from Python.")
+        try:
+            return cls(**value | {"start": start if start in _NAMED_STARTS else str(file)})
+        except TypeError as error:
+            raise RecipeError(f"The recipe is not one of this version ({error}): train it anew.") from None
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as JSON holds it: a file of weights by its name and sha256, without its folder."""

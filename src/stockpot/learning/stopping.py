@@ -11,8 +11,11 @@ log = logging.getLogger("stockpot")
 
 
 @contextmanager
-def stop_softly() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether Ctrl-C was pressed; outside the main thread it never was."""
+def stop_softly(also: Callable[[], bool] = lambda: False) -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether Ctrl-C was pressed, or `also` says so.
+
+    Outside the main thread Ctrl-C is somebody else's.
+    """
     asked = False
 
     def ask(number: int, frame: Any) -> None:
@@ -23,10 +26,10 @@ def stop_softly() -> Iterator[Callable[[], bool]]:
         log.warning("Stopping after this batch; the epochs that were finished count. Ctrl-C again: at once.")
 
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
+        yield also
         return
     before = signal.signal(signal.SIGINT, ask)
     try:
-        yield lambda: asked
+        yield lambda: asked or also()
     finally:
         signal.signal(signal.SIGINT, before)

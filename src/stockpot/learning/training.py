@@ -28,7 +28,7 @@ from stockpot.learning.inputs import Inputs, fixed, from_photos, from_views, rea
 from stockpot.learning.precision import precision_of
 from stockpot.learning.prefixes import Variation, Views, cached_views, forget_views, graph_before
 from stockpot.learning.recipes import Recipe
-from stockpot.learning.runs import Run, find_run, run_folder
+from stockpot.learning.runs import Epoch, Run, find_run, run_folder
 from stockpot.learning.saving import Trained, save_run
 from stockpot.learning.seeds import has_seed, save_seed, seed_folder
 from stockpot.learning.starting import check_unseen, start_classifier
@@ -46,6 +46,8 @@ def train(
     resume: bool = False,
     seeds: int = 1,
     device: str = "auto",
+    stop: Callable[[], bool] = lambda: False,
+    watch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Run:
     """Train a classifier by a recipe, and keep the run.
 
@@ -62,6 +64,8 @@ def train(
         seeds: how many seeds to train with, from the recipe's on; of those after the first only heads,
             predictions and figures are kept.
         device: what torch computes on: `"auto"` (CUDA where torch finds it), `"cpu"`, `"cuda"` or `"mps"`.
+        stop: asked after every batch; ends the training as Ctrl-C does.
+        watch: told of every epoch that is complete, also of those that a checkpoint had.
 
     Returns:
         The run, complete on disk.
@@ -90,13 +94,14 @@ def train(
                 if run
                 else run_folder(opened, recipe.to_json(), sides.fingerprint, recipe.usual_name, name)
             )
-            run = _Training(opened, recipe, sides, folder, where, progress).run()
+            run = _Training(opened, recipe, sides, folder, where, progress, stop, watch).run()
         for seed in range(recipe.seed + 1, recipe.seed + seeds):
             if run.interrupted:
                 break
             if not has_seed(run, seed):
                 other = replace(recipe, seed=seed)
-                _Training(opened, other, sides, seed_folder(run.folder), where, progress).beside(run)
+                beside = seed_folder(run.folder)
+                _Training(opened, other, sides, beside, where, progress, stop, watch).beside(run)
     return run
 
 
@@ -120,6 +125,8 @@ class _Training:
     folder: Path  # of the run, or of its other seeds
     device: torch.device
     progress: Progress
+    stop: Callable[[], bool]
+    watch: Callable[[Epoch], None]
 
     def run(self) -> Run:
         """Learn, and keep all of it as a run."""
@@ -158,7 +165,7 @@ class _Training:
         checkpoint = checkpoint_of(self.folder, self.recipe, self.sides)
         checkpoint.forget_others()  # its folder was given to this recipe: they are of no use any more
         before = snapshot(classifier)
-        with stop_softly() as stop:
+        with stop_softly(self.stop) as stop:
             history = fit(
                 learning.module,
                 learning.training,
@@ -167,6 +174,7 @@ class _Training:
                 None if self.recipe.trainable == "head" else checkpoint,
                 stop,
                 self.progress,
+                self.watch,
             )
             stopped = stop()
         clock.lap("learning")

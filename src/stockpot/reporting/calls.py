@@ -126,7 +126,7 @@ def _classifier(run: Run) -> list[str]:
 def _loaded(run: Run) -> str:
     """Return what loads the backbone of a run; a network of one's own is a variable."""
     name, size = run.recipe["backbone"], run.recipe["image_size"]
-    if _is_own(run.recipe):
+    if is_own(run.recipe):
         return as_variable(name)
     usual = name in CATALOG and CATALOG[name].image_size == size
     return f"stockpot.load_backbone({literal(name)}{'' if usual else f', image_size={size}'})"
@@ -140,12 +140,18 @@ def training_call(run: Run, before: Run | None, project: str) -> str:
         before: the one that it went on from, if that is here.
         project: name of the project.
     """
-    made, recipe = _constructor(run.recipe), run.recipe
-    usual = _usual(made, recipe, before)
-    given = [f"{name}={_spelled(name, recipe, before)}" for name in recipe if recipe[name] != usual.get(name)]
+    made, fields = changed_fields(run, before)
+    given = [f"{name}={_spelled(name, run.recipe, before)}" for name in fields]
     call = f"{made.replace('-', '_')}({', '.join(given)})"
     name = "" if run.name == _usual_name(run) else f", name={literal(run.name)}"
     return f"{as_variable(run.name)} = stockpot.train({literal(project)}, stockpot.Recipe.{call}{name})"
+
+
+def changed_fields(run: Run, before: Run | None) -> tuple[str, dict[str, Any]]:
+    """Return what a run's recipe is called, and the fields in which it is not as usual."""
+    made = _constructor(run.recipe)
+    usual = _usual(made, run.recipe, before)
+    return made, {name: value for name, value in run.recipe.items() if value != usual.get(name)}
 
 
 def _usual_name(run: Run) -> str:
@@ -177,7 +183,7 @@ def _usual(made: str, recipe: dict[str, Any], before: Run | None) -> dict[str, A
         usual["start"] = entry.start if entry else None
         if recipe["trainable"] == "head":
             usual["learning_rate"] = head_rate(recipe["backbone"])
-    if _is_own(recipe):
+    if is_own(recipe):
         usual |= {name: recipe[name] for name in ("start", "image_size", "resize")}
     elif entry:
         usual["image_size"] = entry.image_size
@@ -190,14 +196,14 @@ def literal(value: object) -> str:
 
 
 def _spelled(name: str, recipe: dict[str, Any], before: Run | None) -> str:
-    if name == "backbone" and _is_own(recipe):
+    if name == "backbone" and is_own(recipe):
         return as_variable(recipe[name])
     if name == "start" and (start := before.name if before else started_from(recipe)):
         return as_variable(start) if recipe["head"] == "keep" else f"{as_variable(start)}.folder"
     return literal(recipe[name])
 
 
-def _is_own(recipe: dict[str, Any]) -> bool:
+def is_own(recipe: dict[str, Any]) -> bool:
     """Tell whether the backbone is a network that only its owner can build."""
     return str(recipe["start"]).startswith("weights ")
 

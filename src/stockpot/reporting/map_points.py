@@ -1,5 +1,7 @@
 """Points 6 to 9 of the lab sheet: photos, the channels and maps behind their classes, and mistakes."""
 
+from dataclasses import asdict
+
 from stockpot.explanation.channels import Channels
 from stockpot.explanation.explanation import Explanation
 from stockpot.model.overlay import color_bar
@@ -117,6 +119,7 @@ def _mistakes(material: Material, album: Album, say: Texts) -> dict[str, Blocks]
         "9": [text(say("mistakes.count", mistakes=len(mistakes), n=n, shown=len(shown)))],
         "9.1": [
             text(say("mistakes.typical")),
+            *_seen_by_a_person(material, say),
             cards(mistake_photos(material.project, one, album, say) for one in shown),
         ],
         "9.2": [
@@ -125,6 +128,14 @@ def _mistakes(material: Material, album: Album, say: Texts) -> dict[str, Blocks]
             cards(mistake_maps(one, material.scale, album, say) for one in shown),
         ],
     }
+
+
+def _seen_by_a_person(material: Material, say: Texts) -> Blocks:
+    """Return what a person saw in the mistakes without their labels, if anybody looked."""
+    blind = material.blind
+    if not blind.answered:
+        return []
+    return [text(say("mistakes.blind", **asdict(blind)))]
 
 
 def _legend(material: Material, say: Texts) -> Block:

@@ -8,6 +8,7 @@ import numpy as np
 
 from stockpot import project as disk
 from stockpot.errors import ProjectError
+from stockpot.explanation.blind import Blind, count_answers, read_answers
 from stockpot.explanation.explanation import shared_scale
 from stockpot.explanation.faithfulness import FEWEST, Faithfulness, measure_cached_faithfulness
 from stockpot.explanation.mistakes import Mistake
@@ -63,6 +64,11 @@ class Material:
     def mistakes(self) -> tuple[Mistake, ...]:
         """Those that are shown, the surest first."""
         return self.selection.mistakes[:MISTAKES_SHOWN]
+
+    @cached_property
+    def blind(self) -> Blind:
+        """What a person saw in the mistakes, the shown ones and all others, without their labels."""
+        return count_answers(read_answers(self.project), self.selection.mistakes)
 
     @cached_property
     def carded(self) -> set[str]:

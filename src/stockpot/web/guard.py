@@ -14,6 +14,11 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+REPORT = "/report.html"
+_OF_REPORT = {  # its scripts are inside it; `sandbox` keeps them from this server
+    "Content-Security-Policy": "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+}
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 _LENGTH = re.compile("[0-9]{1,12}")
 
@@ -28,7 +33,7 @@ async def guard(request: Request, answer: Answer) -> Response:
     """
     refusal = _refusal(request)
     response = PlainTextResponse(refusal[1], refusal[0]) if refusal else await answer(request)
-    response.headers.update(HEADERS)
+    response.headers.update(HEADERS | (_OF_REPORT if request.url.path == REPORT else {}))
     return response
 
 

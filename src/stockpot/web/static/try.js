@@ -1,21 +1,24 @@
-// Try it: drop, paste or choose a photo; what the best model says of it, and why.
+// Try it: drop, paste, choose or take a photo; what the best model says of it, why, and what it resembles.
 import {html, useEffect, useRef, useState} from "./vendor/htm-preact.module.js";
-import {ask, percent} from "./api.js";
+import {ask, photoAt, query} from "./api.js";
+import {MapView} from "./map.js";
 
 export function Try({say}) {
   const [answer, setAnswer] = useState(null);
-  const [photo, setPhoto] = useState("");
-  const [fade, setFade] = useState(100);
+  const [nearest, setNearest] = useState(null);
+  const [camera, setCamera] = useState(null);
   const asked = useRef(0);  // a slow answer to an earlier photo does not count
 
   function look(file) {
     if (!file) return;
     say("Looking …");
-    setPhoto(old => { URL.revokeObjectURL(old); return URL.createObjectURL(file); });
     setAnswer(null);
+    setNearest(null);
     const number = ++asked.current, current = answered => number === asked.current && answered();
-    ask("/api/try", file).then(
-      found => current(() => { setAnswer(found); say(""); }), error => current(() => say(error.message)));
+    ask("/api/try", file).then(found => {
+      current(() => { setAnswer(found); say(""); });
+      return ask(`/api/try/${found.number}/nearest`).then(near => current(() => setNearest(near)));
+    }).catch(error => current(() => say(error.message)));
   }
   useEffect(() => {
     const paste = event => look(event.clipboardData.files[0]);
@@ -23,23 +26,40 @@ export function Try({say}) {
     return () => removeEventListener("paste", paste);
   }, []);
   const drop = event => { event.preventDefault(); look(event.dataTransfer.files[0]); };
-  const ranked = answer && Object.entries(answer.probabilities).sort((a, b) => b[1] - a[1]);
+  const open = () => navigator.mediaDevices.getUserMedia({video: {facingMode: "environment"}})
+    .then(setCamera, error => say(`The camera cannot be used: ${error.message}`));
   return html`
+    <h2>Try it on a photo</h2>
     <div class="drop" onDrop=${drop} onDragOver=${event => event.preventDefault()}>
-      <label>Drop or paste a photo here, or choose one:
-        <input type="file" accept="image/*" onChange=${event => look(event.target.files[0])} /></label>
+      <p class="fields">Drop or paste a photo here,
+        <label class="button">choose one <input type="file" accept="image/*" onChange=${event => look(event.target.files[0])} /></label>
+        <button onClick=${open}>take one</button></p>
     </div>
-    ${answer && html`<section class="answer">
-      <div class="layers">
-        <img src=${photo} alt="The photo" />
-        <img src=${`data:image/png;base64,${answer.overlay}`} alt=${`What speaks for ${answer.label}, in orange, and against it, in purple`}
-          style=${{opacity: fade / 100}} />
-      </div>
-      <div>
-        <h2>${answer.label} ${percent(answer.probabilities[answer.label])}</h2>
-        <ol>${ranked.map(([name, share]) => html`<li key=${name}><span>${name}</span> <meter min="0" max="1" value=${share} aria-label=${name}></meter> ${percent(share)}</li>`)}</ol>
-        <label>Heat map <input type="range" min="0" max="100" value=${fade} onInput=${event => setFade(Number(event.target.value))} /></label>
-        <p class="quiet">A map shows the evidence that the model used. It does not show why it is there.</p>
-      </div>
+    ${camera && html`<${Camera} stream=${camera} take=${look} close=${() => setCamera(null)} />`}
+    ${answer && html`<section aria-label="Answer">
+      <${MapView} key=${answer.number} answer=${answer} photo=${`/api/try/${answer.number}/photo`}
+        mapOf=${(of, rather) => `/api/try/${answer.number}/map?${query({of, rather_than: rather})}`} />
+      <p class="quiet">Answered by ${answer.run}, the project's best model.</p>
+      <h3>The training photos that it resembles most</h3>
+      ${nearest ? html`<ul class="photos small">${nearest.map(one => html`<li key=${one.name} class="photo">
+          <img src=${photoAt(one, 160)} alt="" width="160" height="160" />
+          <span class="label">${one.label}</span><span class="quiet">cosine ${one.cosine.toFixed(2)}</span></li>`)}</ul>`
+        : html`<p class="quiet">Looking for them …</p>`}
     </section>`}`;
+}
+
+function Camera({stream, take, close}) {
+  const video = useRef(null);
+  useEffect(() => {
+    video.current.srcObject = stream;
+    return () => stream.getTracks().forEach(track => track.stop());
+  }, [stream]);
+  function shoot() {
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [video.current.videoWidth, video.current.videoHeight];
+    canvas.getContext("2d").drawImage(video.current, 0, 0);
+    canvas.toBlob(photo => { take(photo); close(); }, "image/jpeg", 0.95);
+  }
+  return html`<div class="camera"><video ref=${video} autoplay muted playsinline></video>
+    <p class="fields"><button class="main" onClick=${shoot}>Take the photo</button><button onClick=${close}>Close the camera</button></p></div>`;
 }
