@@ -1,8 +1,11 @@
 """Photos, real and made, and one real trained project for all tests of a session."""
 
+import contextlib
 import io
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +15,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 from pyarrow import parquet
+from standin.engines import THUMBNAILS, Engines, photo, row, thumbnail
+from standin.server import Answer, StandIn
 
 from stockpot.curation.curation import curate
 from stockpot.learning.pretraining import Pretraining, pretrain
@@ -145,6 +150,33 @@ def learned(striped, tmp_path_factory):
     return pretrain("cifar10", striped, output, SMALL)
 
 
+@pytest.fixture
+def engines():
+    """Every query finds 130 photos of its own: two pages."""
+    return Engines(lambda query: [row(f"{query} {i}") for i in range(130)])
+
+
+@pytest.fixture
+def internet(tmp_path, engines, monkeypatch):
+    """All hosts, reached by the environment alone; afterwards the canary is unharmed."""
+    hosts = {
+        "duckduckgo.com": engines.duckduckgo,
+        "api.openverse.org": engines.openverse,
+        THUMBNAILS: thumbnail,
+        "photos.example": lambda request: Answer(photo(request.path)),
+        "*": lambda request: Answer(b"nobody", 404),
+    }
+    standin = StandIn(tmp_path, hosts)
+    for name, value in standin.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("DDGS_PROXY", raising=False)
+    for engine in ("duckduckgo", "openverse"):
+        monkeypatch.setattr(f"stockpot.collection.{engine}.PAUSE_SECONDS", (0.0, 0.05))
+    yield standin
+    standin.close()
+    assert standin.canary_hits == 0
+
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -167,3 +199,14 @@ def tab():
         page.on("pageerror", lambda error: page.problems.append(str(error)))
         yield page
         browser.close()
+
+
+@contextlib.contextmanager
+def served(project: Path):
+    """The command, as a user starts it; killed without warning at the end."""
+    command = [sys.executable, "-m", "stockpot", "web", str(project), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            yield server.stdout.readline().strip(), server
+        finally:
+            server.kill()

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from conftest import ROOT
 from PIL import Image
-from standin.engines import THUMBNAILS, Engines, photo, row, thumbnail
+from standin.engines import THUMBNAILS, photo, row, thumbnail
 from standin.server import Answer, StandIn
 
 from stockpot.collection import collection
@@ -23,33 +23,6 @@ from stockpot.errors import SearchRefused, WrongUse
 from stockpot.project import read_lines
 
 CLASSES = ["apple pie", "baklava"]
-
-
-@pytest.fixture
-def engines():
-    """Every query finds 130 photos of its own: two pages."""
-    return Engines(lambda query: [row(f"{query} {i}") for i in range(130)])
-
-
-@pytest.fixture
-def internet(tmp_path, engines, monkeypatch):
-    """All hosts, reached by the environment alone; afterwards the canary is unharmed."""
-    hosts = {
-        "duckduckgo.com": engines.duckduckgo,
-        "api.openverse.org": engines.openverse,
-        THUMBNAILS: thumbnail,
-        "photos.example": lambda request: Answer(photo(request.path)),
-        "*": lambda request: Answer(b"nobody", 404),
-    }
-    standin = StandIn(tmp_path, hosts)
-    for name, value in standin.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("DDGS_PROXY", raising=False)
-    for engine in ("duckduckgo", "openverse"):
-        monkeypatch.setattr(f"stockpot.collection.{engine}.PAUSE_SECONDS", (0.0, 0.05))
-    yield standin
-    standin.close()
-    assert standin.canary_hits == 0
 
 
 def contents(project):

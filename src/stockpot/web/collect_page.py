@@ -79,11 +79,15 @@ def routes(desk: Desk) -> APIRouter:
 
     @router.post("/photos")
     async def own(request: Request, label: str, name: str) -> dict[str, bool]:
-        desk.worker.check_free()
-        data = await request.body()
-        return {"new": await run_in_threadpool(bring_one, desk.project.folder, label, name, data)}
+        return {"new": await run_in_threadpool(_bring, desk, label, name, await request.body())}
 
     return router
+
+
+def _bring(desk: Desk, label: str, name: str, data: bytes) -> bool:
+    with desk.lock:  # a page sends several at once
+        desk.worker.check_free()
+        return bring_one(desk.project.folder, label, name, data)
 
 
 def _counts(project: disk.Project) -> dict[str, int]:

@@ -105,7 +105,8 @@ function Own({state, say, refresh}) {
   async function drop(event) {
     event.preventDefault();
     const entries = [...event.dataTransfer.items].map(item => item.webkitGetAsEntry?.()).filter(Boolean);
-    bring((await Promise.all(entries.map(entry => filesIn(entry, "")))).flat());
+    const plain = [...event.dataTransfer.files].map(file => [file, ""]);
+    bring(entries.length ? (await Promise.all(entries.map(entry => filesIn(entry, "")))).flat() : plain);
   }
   const chosen = event => bring([...event.target.files].map(file => [file, file.webkitRelativePath.split("/").at(-2)]));
   return html`<div>
