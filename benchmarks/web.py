@@ -1,4 +1,4 @@
-"""How fast the review page answers: from a key to what is seen, and from a decision to the new accuracy.
+"""How fast the review page answers: from a key to what is seen, and from a decision to its effect.
 
     python benchmarks/web.py PHOTOS FOLDER
 
@@ -9,26 +9,28 @@ in. A real browser (chromium) presses the keys. Lines of JSON are printed: media
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
 from stockpot.curation.curation import curate
+from stockpot.learning.live_head import LiveHead
 from stockpot.photos.intake import bring_in
 
 DECISIONS = 20
 WATCH = """() => {
   window.times = {go: [], gone: [], known: []};
-  let pressed = 0, key = "";
-  addEventListener("keydown", event => { pressed = performance.now(); key = event.key; }, true);
+  let pressed = 0, key = "", left = false;
+  addEventListener("keydown", event => { pressed = performance.now(); key = event.key; left = false; }, true);
   const seen = name => requestAnimationFrame(() => times[name].push(performance.now() - pressed));
   new MutationObserver(changes => {
     const grid = changes.some(one => one.target.closest?.(".photos"));
     const gone = changes.some(one => one.removedNodes.length && one.target.matches?.(".photos"));
     const known = changes.some(one => one.target.parentElement?.closest(".figures"));
     if (key.startsWith("Arrow") && grid) { seen("go"); key = ""; }
-    if (key === "x" && gone) seen("gone");
+    if (key === "x" && gone && !left) { seen("gone"); left = true; }
     if (key === "x" && known) { seen("known"); key = ""; }
   }).observe(document.body, {subtree: true, childList: true, attributes: true, characterData: true});
 }"""
@@ -37,6 +39,7 @@ WATCH = """() => {
 def main() -> None:
     """Run the benchmark."""
     photos, folder = map(Path, sys.argv[1:])
+    refit()
     bring_in(folder, photos)
     curate(folder)
     command = [sys.executable, "-m", "stockpot", "web", str(folder), "--port", "0"]
@@ -70,8 +73,31 @@ def measure(tab: Page, address: str) -> None:
         tab.keyboard.press("u")
         tab.wait_for_timeout(1000)
     for name, times in found.items():
-        row = {"photos": count, "what": name, "n": len(times), "median_ms": float(np.median(times))}
-        print(json.dumps(row | {"slowest_ms": max(times)}), flush=True)
+        tell(count, name, times)
+
+
+def refit(photos: int = 800, channels: int = 2048, classes: int = 3) -> None:
+    """Print how long the head alone takes for a decision with as many channels as the largest backbone has."""
+    chance = np.random.default_rng(0)
+    names, labels = [f"{i}" for i in range(photos)], [f"{i % classes}" for i in range(photos)]
+    features = chance.random((photos, channels), np.float32)
+    for k in range(classes):
+        features[k::classes, 100 * k : 100 * (k + 1)] += 0.1
+    head = LiveHead(names, features, labels, names, sorted(set(labels)))
+    times = []
+    for name in names[:DECISIONS]:
+        started = time.perf_counter()
+        head.remove([name])
+        head.right()
+        head.left_out()
+        times.append(1000 * (time.perf_counter() - started))
+    tell(photos, f"head of {channels} channels", times)
+
+
+def tell(photos: int, what: str, times: list[float]) -> None:
+    """Print one line."""
+    row = {"photos": photos, "what": what, "n": len(times), "median_ms": float(np.median(times))}
+    print(json.dumps(row | {"slowest_ms": max(times)}), flush=True)
 
 
 if __name__ == "__main__":
