@@ -188,6 +188,7 @@ def tab():
     from playwright.sync_api import sync_playwright
 
     options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    options += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # a camera
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
         page = browser.new_page()
@@ -202,9 +203,9 @@ def tab():
 
 
 @contextlib.contextmanager
-def served(project: Path):
+def served(project: Path, port: str = "0"):
     """The command, as a user starts it; killed without warning at the end."""
-    command = [sys.executable, "-m", "stockpot", "web", str(project), "--port", "0"]
+    command = [sys.executable, "-m", "stockpot", "web", str(project), "--port", port]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             yield server.stdout.readline().strip(), server

@@ -50,6 +50,21 @@ def test_photos_come_in_with_their_origin(internet, tmp_path):
     assert len(internet.asked("duckduckgo.com")) == 4  # a token and a page for each class
 
 
+def test_stopped_it_keeps_what_came(internet, tmp_path):
+    """The photos are whole and have their origin; the next call goes on where this one ended."""
+    came = []
+
+    def count(stage: str, done: int, total: int) -> None:
+        came.append(done)
+
+    found = collect(tmp_path / "food", CLASSES, per_class=100, progress=count, stop=lambda: len(came) >= 7)
+    assert 7 <= found[0].new < 30 and found[1].new == 0
+    assert [one.stopped for one in found] == ["it was stopped"] * 2
+    rows = read_lines(tmp_path / "food" / "photos.jsonl")
+    assert contents(tmp_path / "food") == sorted(row["file"] for row in rows)
+    assert [one.missing for one in collect(tmp_path / "food", CLASSES, per_class=30)] == [0, 0]
+
+
 def test_a_second_call_tops_up(internet, engines, tmp_path):
     """It fetches no address twice, not even of what was dropped, and stops when the engine has no more."""
     first = photo("bad 3")

@@ -153,6 +153,16 @@ def test_stopped_before_the_first_epoch_it_has_nothing(data):
         fit(new_head(5, 3, seed=0), data, data, RECIPE, stop=lambda: True)
 
 
+def test_every_epoch_is_told_of_and_stopping_keeps_what_there_is(data, module, tmp_path):
+    """Whoever watches sees each complete epoch once; going on, those of the checkpoint first."""
+    seen, again = [], []
+    checkpoint = Checkpoint(tmp_path / "checkpoint.safetensors", {})
+    history = fit(module, data, data, RECIPE, checkpoint, lambda: len(seen) == 2, watch=seen.append)
+    assert seen == list(history) and len(seen) == 2
+    history = fit(module, data, data, RECIPE, checkpoint, watch=again.append)
+    assert again == list(history) and again[:2] == seen and len(again) == RECIPE.epochs
+
+
 def test_balanced_weights_help_the_rare_class():
     """Ninety photos against ten that overlap: the recall of the ten rises."""
     chance = torch.Generator().manual_seed(1)

@@ -1,8 +1,11 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
+from stockpot.explanation.explanation import explain
 from stockpot.explanation.mistakes import beside_nearest
+from stockpot.explanation.neighbors import nearest_training_photos
 from stockpot.explanation.selection import explain_run
 from stockpot.project import open_project
 
@@ -39,3 +42,13 @@ def test_the_difference_of_two_maps_is_zero_for_the_same_class(solar):
     row, column = np.unravel_index(np.abs(difference).argmax(), difference.shape)
     red, _, blue = something[8 * row + 4, 8 * column + 4]
     assert (red > blue) == (difference[row, column] > 0)  # orange speaks for the class it was given
+
+
+def test_the_nearest_of_a_training_photo_is_itself(solar):
+    """And all others follow in the order of their angle."""
+    project = open_project(solar.project)
+    for photo in solar.split.training[:3]:
+        found = nearest_training_photos(project, solar.split, explain(solar.run, photo.path), count=5)
+        assert found[0].photo == photo and found[0].cosine == pytest.approx(1, abs=1e-3)
+        assert [one.cosine for one in found] == sorted((one.cosine for one in found), reverse=True)
+        assert {one.photo for one in found} <= set(solar.split.training)

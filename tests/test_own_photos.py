@@ -1,7 +1,7 @@
 import pytest
 
-from stockpot.collection.own_photos import bring_own
-from stockpot.errors import PhotoError, ProjectError, WrongUse
+from stockpot.collection.own_photos import bring_one, bring_own
+from stockpot.errors import PhotoError, ProjectError, UnreadablePhoto, WrongUse
 from stockpot.project import read_lines
 
 
@@ -64,4 +64,35 @@ def test_mistakes_are_sentences(tmp_path, class_folders):
         bring_own(tmp_path / "pets", tmp_path / "gone")
     with pytest.raises(ProjectError, match="lie in one another"):
         bring_own(class_folders / "project", class_folders)
+    assert not (tmp_path / "pets").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("apple pie.png", "apple pie.png"),
+        ("../../etc/x.png", "x.png"),
+        ("C:\\photos\\x.png", "x.png"),
+        (".hidden.png", "hidden.png"),
+        ("a:b?c.png", "a_b_c.png"),
+        ("con.png", "_con.png"),
+        ("żółw.png", "żółw.png"),
+        ("", "photo"),
+    ],
+)
+def test_one_photo_comes_in_under_a_name_that_files_can_have(tmp_path, class_folders, name, kept):
+    """Wherever it says it comes from, it lies in its class; the second time it is here already."""
+    data = (class_folders / "cat" / "0.png").read_bytes()
+    assert bring_one(tmp_path / "pets", "cat", name, data) is True
+    assert bring_one(tmp_path / "pets", "cat", name, data) is False
+    (file,) = (path for path in (tmp_path / "pets").rglob("*") if path.is_file() and "photos" in path.parts)
+    assert file == tmp_path / "pets" / "photos" / "cat" / kept and file.read_bytes() == data
+
+
+def test_one_photo_that_is_none_stays_out(tmp_path):
+    """Neither is a project made for it."""
+    with pytest.raises(UnreadablePhoto, match=r"x\.png is not an image.*: it was not brought in"):
+        bring_one(tmp_path / "pets", "cat", "x.png", b"no photo")
+    with pytest.raises(WrongUse, match="cannot name a class"):
+        bring_one(tmp_path / "pets", "..", "x.png", b"")
     assert not (tmp_path / "pets").exists()

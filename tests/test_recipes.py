@@ -57,3 +57,15 @@ def test_photos_that_are_not_varied_have_one_view():
     recipe = Recipe.linear_probe(trainable="block12", augment="none")
     assert recipe.views == 1
     assert Recipe.linear_probe(trainable="block12", augment="light").views == 4
+
+
+def test_a_recipe_comes_back_from_its_run(lab):
+    """Also one that goes on from another run; what only its owner has is named."""
+    runs = lab.study.project / "runs"
+    for run in lab.study.runs:
+        assert Recipe.from_json(run.recipe, runs).to_json() == run.recipe
+    own = lab.study.runs[0].recipe | {"start": "weights 0123456789ab-0123456789ab"}
+    with pytest.raises(RecipeError, match="starts from weights 0123.* which is not here"):
+        Recipe.from_json(own, runs)
+    with pytest.raises(RecipeError, match="not one of this version"):
+        Recipe.from_json(lab.study.runs[0].recipe | {"magic": 1}, runs)

@@ -83,6 +83,20 @@ def test_decisions_outlive_the_review(review):
         undo(review.project.folder)
 
 
+def test_new_photos_are_compared_with_what_was_before(review, make_photo):
+    """Opened anew with one photo more: accuracies are of the photos that were there before, too."""
+    review.decide(max(review.suspicion().items(), key=lambda one: one[1])[0])
+    n = len(review.head.names)
+    make_photo(review.project.photos / review.class_names[0] / "new.png", seed=5, size=(300, 300))
+    assert review.changed
+    again = Review(review.project.folder, before=review)
+    assert len(again.head.names) == n + 1
+    assert again.effect.last is None, "no decision was made in this one"
+    change = again.effect.all
+    assert (change.n, change.n_before, change.n_now) == (n, n + 1, n + 1)
+    assert Review(review.project.folder).effect is None
+
+
 def test_wrong_decisions_are_refused(review, tmp_path, make_photo):
     """An unknown photo, one that lies aside, its own class, and a folder of one class."""
     key = next(iter(review.head.names))

@@ -67,6 +67,64 @@ def test_a_review_by_keyboard(curated, tmp_path, tab):
         assert all(url.startswith(address) for url in tab.requested) and tab.problems == []
 
 
+def test_a_decision_that_fails_takes_no_other_with_it(curated, tmp_path, tab):
+    """The first of three quick keys is refused: its photo comes back, the other two are aside, here and on disk."""
+    copy = tmp_path / "solar"
+    shutil.copytree(curated, copy)
+    refusal = {"status": 409, "json": {"error": "Another stockpot is writing."}}
+    with served(copy) as (address, _):
+        tab.goto(address)
+        tab.locator(".photo.active").wait_for()
+        n = tab.locator(".photo").count()
+        tab.route("**/api/review/decisions", lambda route: route.fulfill(**refusal), times=1)
+        for _ in range(3):
+            tab.keyboard.press("x")
+        tab.locator(".figures", has_text="2 are left out").wait_for()
+        tab.wait_for_timeout(300)
+        assert tab.locator(".photo").count() == n - 2 == len(list(copy.glob("photos/*/*")))
+
+
+def test_a_review_by_touch(curated, tmp_path, tab):
+    """On a phone: a tap chooses a photo and shows what can be done with it; nothing is wider than the screen."""
+    copy = tmp_path / "solar"
+    shutil.copytree(curated, copy)
+    phone = tab.context.browser.new_page(
+        viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True
+    )
+    with served(copy) as (address, _):
+        phone.goto(address)
+        phone.locator(".photo.active").wait_for()
+        n = phone.locator(".photo").count()
+        photo = phone.locator(".photo").nth(2)
+        photo.tap()
+        label = photo.locator(".label").inner_text()
+        options = photo.get_by_label("Move to").locator("option").all_inner_texts()
+        assert len(options) == 4 and all(label not in text for text in options)
+        photo.get_by_role("button", name="Set aside").tap()
+        phone.locator(".figures", has_text="1 are left out").wait_for()
+        assert phone.locator(".photo").count() == n - 1 == len(list(copy.glob("photos/*/*")))
+        assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_new_photos_come_into_an_open_review(curated, tmp_path, tab, make_photo):
+    """Brought in on another page: their features are computed, and the comparison is of the photos in both."""
+    copy = tmp_path / "solar"
+    shutil.copytree(curated, copy)
+    with served(copy) as (address, _):
+        tab.goto(address)
+        tab.locator(".photo.active").wait_for()
+        n = tab.locator(".photo").count()
+        tab.keyboard.press("x")
+        tab.locator(".figures", has_text="1 are left out").wait_for()
+        make_photo(copy / "photos" / "monocrystalline defective" / "new.png", size=(300, 300))
+        tab.get_by_text("Collect").click()
+        tab.locator(".counts").wait_for()
+        tab.get_by_text("Review", exact=True).click()
+        tab.locator(".figures", has_text=f"on the {n - 1} photos that are in both").wait_for()
+        assert tab.locator(".photo").count() == n
+        assert "1 are left out" in tab.locator(".figures").inner_text()
+
+
 def test_a_killed_server_has_lost_nothing(curated, tmp_path, tab):
     """Every decision of a review is there after the restart, and can still be undone."""
     copy = tmp_path / "solar"
@@ -124,7 +182,7 @@ def test_other_pages_are_refused(curated):
         )
         decision = json.dumps({"key": key, "label": "../outside"}).encode()
         assert ask(address, "POST", "/api/review/decisions", decision, **own)[0] == 400
-        assert ask(address, "GET", "/photos/..%2F../split.json", Host=host)[0] in (400, 404)
+        assert ask(address, "GET", "/photos/Li4vc3BsaXQuanNvbg", Host=host)[0] in (400, 404)
         assert ask(address, "GET", "/static/../app.py", Host=host)[0] == 404
         assert "default-src 'none'" in headers["content-security-policy"]
         assert sorted(curated.glob("photos/*/*")) == before

@@ -17,12 +17,13 @@ The house, in the order in which data flows::
                   evaluation · calibration · saving · seeds · runs · live_head · resampling · comparison · models ·
                   predictions · status · pretraining · muon
     curation/     findings · checks · shortcuts · known_by_sight · journal · curation · review
-    explanation/  explanation · channels · faithfulness · shortcuts · mistakes · selection
+    explanation/  explanation · channels · faithfulness · shortcuts · neighbors · mistakes · selection · blind
     reporting/    points · texts · pictures · charts · blocks · readings · calls · notes · material · origins ·
                   cards · photo_points · training_points · map_points · quality · trust · making · report ·
-                  curation_page · texts, templates, vendor
+                  again · curation_page · texts, templates, vendor
     studies.py    the whole lab as one function
-    web/          guard · app · static
+    web/          guard · worker · results · desk · pictures · collect_page · review_page · train_page ·
+                  results_page · try_page · finish_page · app · static
     cli.py        parse, call one function, print
     display.py    progress on stderr
     __main__.py   python -m stockpot

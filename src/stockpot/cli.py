@@ -804,7 +804,7 @@ def web(
     port: Annotated[int, typer.Option(help="Of the page; 0 takes a free one.")] = 8765,
     open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
-    """Open a page on this computer: review photos with a live head, try the model on a photo. Ctrl-C ends it.
+    """Open a page on this computer: collect, review, train, ask why, write the report. Ctrl-C ends it.
 
     Example: stockpot web food --open
     """

@@ -103,7 +103,7 @@ class Project:
 
     @property
     def notes(self) -> Path:
-        """The author's own words for the report; written by nobody else."""
+        """The author's own words for the report; nobody else writes it."""
         return self.folder / "notes.md"
 
     @property
@@ -249,11 +249,15 @@ def check_class_name(name: str) -> None:
         WrongUse: it is empty, hidden, too long, reserved, or has a sign that folders cannot have.
     """
     usable = name.isprintable() and not set(name) & set('/\\:*?"<>|') and name == name.strip().rstrip(".")
-    reserved = name.partition(".")[0].upper() in _RESERVED
-    if not name or not usable or reserved or is_hidden(name) or len(name.encode()) > 200:
+    if not name or not usable or is_reserved(name) or is_hidden(name) or len(name.encode()) > 200:
         raise WrongUse(
             f"{name!r} cannot name a class, which is a folder: use letters, digits and blanks inside."
         )
+
+
+def is_reserved(name: str) -> bool:
+    """Tell whether Windows keeps a name for a device."""
+    return name.partition(".")[0].upper() in _RESERVED
 
 
 def user_cache() -> Path:

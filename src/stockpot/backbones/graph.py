@@ -21,7 +21,9 @@ from stockpot.model.engine import load_engine
 from stockpot.progress import Progress, silent
 from stockpot.project import replacing
 
-TOLERANCE = 1e-3  # largest difference of a feature between torch and the graph; 1e-5 is usual
+TOLERANCE = (
+    1e-3  # largest difference of a feature between torch and the graph, where features reach 1; 1e-5 is usual
+)
 
 
 def ensure_graph(
@@ -86,9 +88,10 @@ def _export(network: nn.Module, size: int, path: Path) -> None:
             expected = pooled(pixels)[0].numpy()
         features, _ = load_engine(temporary).run(pixels.numpy())
         difference = float(np.abs(features - expected).max())
-        if not difference < TOLERANCE:
+        largest = max(1.0, float(np.abs(expected).max()))  # of a network that has hardly learned: thousands
+        if not difference < TOLERANCE * largest:
             raise ModelError(
-                f"The exported graph differs from torch by {difference:.1e}, more than {TOLERANCE:.0e}: "
+                f"The exported graph differs from torch by {difference:.1e} where features reach {largest:.0f}: "
                 f"update onnxruntime and onnxscript, and report this."
             )
 

@@ -6,6 +6,7 @@ no photo is there without an origin, and none is half there.
 
 import io
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,8 +29,14 @@ _WAITING = ".arriving"
 class Arrivals:
     """What has come into a project from outside, and what is not fetched again."""
 
-    def __init__(self, project: disk.Project) -> None:
-        self.project = project
+    def __init__(self, project: disk.Project, asked: Mapping[str, str | bool]) -> None:
+        """Read what came before.
+
+        Args:
+            project: where photos come in.
+            asked: what was asked for that is not usual, kept with every photo.
+        """
+        self.project, self.asked = project, dict(asked)
         self.refusals = (
             project.cache / "refused.jsonl"
         )  # forgotten with the cache: then it is asked for again
@@ -94,7 +101,7 @@ class Arrivals:
             "width": size[0],
             "height": size[1],
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }
+        } | self.asked
         waiting = target.with_name(f".{target.name}{_WAITING}")
         disk.write_bytes(waiting, jpeg)
         disk.append_lines(self.project.provenance, [row])

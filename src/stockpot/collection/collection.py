@@ -86,7 +86,10 @@ def collect(
     check_known(queries, strict)
     opened = disk.create_project(project)
     with opened.writing():
-        arrivals = Arrivals(opened)
+        asked: dict[str, str | bool] = {"originals": True} if originals else {}
+        if license != "any":
+            asked["asked_licence"] = license
+        arrivals = Arrivals(opened, asked)
         search = _Search(arrivals, engine, originals, license, progress, stop)
         gathered = _run(search.gather(queries, per_class))
     if search.refused and not search.pages and not stop():

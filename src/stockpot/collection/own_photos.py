@@ -94,10 +94,17 @@ def bring_one(project: Path | str, label: str, name: str, data: bytes) -> bool:
         decode(data)
     except UnreadablePhoto as error:
         raise UnreadablePhoto(f"{name} {error}: it was not brought in.") from None
-    plain = re.sub(r"[^\w .()+-]", "_", name.replace("\\", "/").rpartition("/")[2]).strip(" .")
     opened = disk.create_project(project)
     with opened.writing():
-        return copy_in(Path(plain[-120:] or "photo"), label, data, opened, brought_in(opened))
+        return copy_in(Path(_plain(name)), label, data, opened, brought_in(opened))
+
+
+def _plain(name: str) -> str:
+    """Return a name that a file can have anywhere: its last part, without what some system refuses."""
+    last = (
+        re.sub(r"[^\w .()+-]", "_", name.replace("\\", "/").rpartition("/")[2]).strip(" .")[-120:] or "photo"
+    )
+    return f"_{last}" if disk.is_reserved(last) else last
 
 
 def _files(root: Path, label: str | None) -> Iterator[tuple[Path, str]]:

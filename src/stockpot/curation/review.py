@@ -7,8 +7,8 @@ setting a hard photo aside must not look like learning something.
 `n` photos, `K` classes.
 """
 
-import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from stockpot.learning.comparison import McNemar, exact_mcnemar
 from stockpot.learning.live_head import LiveHead
 from stockpot.photos.duplicates import distinct_photos
 from stockpot.photos.index import index_project
-from stockpot.photos.photo import Photo
+from stockpot.photos.photo import Photo, short_name
 from stockpot.progress import Progress, silent
 
 
@@ -62,7 +62,7 @@ class Change:
 class Effect:
     """What decisions did."""
 
-    last: Change  # the last one
+    last: Change | None  # the last one; none, where the review was opened anew since
     all: Change  # all since the review was opened
 
 
@@ -92,10 +92,11 @@ class Review:
         self.last: dict[str, bool] = {}  # likewise after the last decision
         self._load()
         if before:
-            self.effect = Effect(_between(before.last, self.last), _between(before.opened, self.last))
+            self.effect = Effect(None, _between(before.opened, self.last))
             self.opened = before.opened
 
     def _load(self) -> None:
+        self._files = _list_files(self.project.photos)  # before looking: what comes meanwhile is noticed
         found = curate(self.project.folder, progress=self.progress)
         index = index_project(self.project, self.progress)
         counted = distinct_photos(index.photos, index.near).photos
@@ -111,7 +112,6 @@ class Review:
             for photo, row in zip(counted, features, strict=True)
         }
         self._steps: list[tuple[int, str]] = []  # of the journal, and the key of the photo
-        self._files = _list_files(self.project.photos)
         self._fit()
         self.opened = self.last = self.head.right()
 
@@ -222,7 +222,9 @@ class Review:
         self.photos[key] = replace(one, photo=moved, aside=aside)
         if key in self._counted:
             self._refit(key, moved.label, aside)
-        self._files = _list_files(self.project.photos)
+        self._files.pop(short_name(one.photo.path), None)
+        if not aside:
+            self._files[short_name(path)] = _state(path)
         return self._effect()
 
     def _refit(self, key: str, label: str, aside: bool) -> None:
@@ -250,10 +252,16 @@ def _list_files(folder: Path) -> dict[str, tuple[int, int]]:
     found = {}
     for label in disk.visible(folder):
         if label.is_dir():
-            for file in os.scandir(label):
-                state = file.stat()
-                found[f"{label.name}/{file.name}"] = (state.st_size, state.st_mtime_ns)
+            for file in label.iterdir():
+                with suppress(FileNotFoundError):  # gone since, or a link to nothing
+                    found[short_name(file)] = _state(file)
     return found
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Return size and time of change of a file."""
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns
 
 
 def _reviewed(photo: Photo, why: Mapping[str, Sequence[Finding]]) -> Reviewed:

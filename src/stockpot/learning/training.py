@@ -64,7 +64,7 @@ def train(
         seeds: how many seeds to train with, from the recipe's on; of those after the first only heads,
             predictions and figures are kept.
         device: what torch computes on: `"auto"` (CUDA where torch finds it), `"cpu"`, `"cuda"` or `"mps"`.
-        stop: asked after every batch; ends the training as Ctrl-C does.
+        stop: asked after every batch; ends the training as Ctrl-C does, but whatever is complete is returned.
         watch: told of every epoch that is complete, also of those that a checkpoint had.
 
     Returns:
@@ -135,7 +135,9 @@ class _Training:
         run = save_run(self.folder, self.opened, trained, features)
         if not run.interrupted:
             clean()
-            if trained.stopped:  # in its last epoch: it is complete, but nothing further is wanted
+            if (
+                trained.stopped and not self.stop()
+            ):  # Ctrl-C in the last epoch: complete, but no more is wanted
                 raise KeyboardInterrupt
         return run
 

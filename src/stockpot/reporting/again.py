@@ -1,7 +1,8 @@
-"""What was done to a project, as the calls and the commands that do it again."""
+"""What was done to a project, as calls and as commands that do it again, as far as the folder remembers it."""
 
 import shlex
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,92 +14,93 @@ from stockpot.reporting.calls import changed_fields, is_own, literal, training_c
 
 
 @dataclass(frozen=True)
-class _Search:
-    """What one engine was asked for."""
+class Step:
+    """One thing that was done."""
 
-    engine: str
-    queries: dict[str, list[str]]  # further ones by class
-    per_class: int
+    call: str  # in Python, after `import stockpot`
+    command: str
 
 
 def python_lines(project: disk.Project) -> str:
-    """Return the calls that do again what was done, from an empty folder on."""
-    name = literal(_name(project))
-    searches, own = _searches(project)
-    aside, moved = _decisions(project)
-    lines = ["import stockpot"]
-    for one in searches:
-        lines.append(
-            f"stockpot.collect({name}, {literal(one.queries)}, per_class={one.per_class}, "
-            f"engine={literal(one.engine)})"
-        )
-    if own:
-        lines.append(f'stockpot.bring_own({name}, "FOLDER")  # {own} photos of your own')
-    if aside or moved:
-        lines.append(f"stockpot.curate({name}, set_aside={literal(aside)}, move={literal(moved)})")
-    if chosen := _split(project):
-        lines.append(f"stockpot.split({name}, validation={chosen['validation']:g}, seed={chosen['seed']})")
-    for run, before in _runs(project):
-        lines.append(training_call(run, before, _name(project)))
-    return "\n".join([*lines, f"stockpot.write_report({name})"])
+    """Return the calls."""
+    return "\n".join(["import stockpot", *(step.call for step in steps(project))])
 
 
 def commands(project: disk.Project) -> str:
-    """Return the commands that do again what was done, from an empty folder on."""
-    name = shlex.quote(_name(project))
-    searches, own = _searches(project)
+    """Return the commands."""
+    return "\n".join(step.command for step in steps(project))
+
+
+def steps(project: disk.Project) -> Iterator[Step]:
+    """Yield what was done, from an empty folder on.
+
+    How many photos of a class were wanted is not remembered: it is as many as came.
+    """
+    name = project.folder.resolve().name
+    yield from _collecting(project, name)
     aside, moved = _decisions(project)
-    lines = []
-    for one in searches:
-        words = ["stockpot", "collect", _name(project), *one.queries, "--per-class", f"{one.per_class}"]
-        words += ["--engine", one.engine]
-        for label, more in one.queries.items():
-            words += ["--query", f"{label}={','.join(more)}"] if more else []
-        lines.append(shlex.join(words))
-    if own:
-        lines.append(f"stockpot collect {name} --from FOLDER  # {own} photos of your own")
     if aside or moved:
-        words = ["stockpot", "curate", _name(project)]
-        words += ["--set-aside", ",".join(aside)] if aside else []
+        words = ["stockpot", "curate", name, *(["--set-aside", ",".join(aside)] if aside else [])]
         for key, label in moved.items():
             words += ["--move", f"{key}={label}"]
-        lines.append(shlex.join(words))
-    if chosen := _split(project):
-        lines.append(f"stockpot split {name} --validation {chosen['validation']:g} --seed {chosen['seed']}")
-    lines += [_training_command(run, before, _name(project)) for run, before in _runs(project)]
-    return "\n".join([*lines, f"stockpot report {name}"])
+        call = f"stockpot.curate({literal(name)}, set_aside={literal(aside)}, move={literal(moved)})"
+        yield Step(call, shlex.join(words))
+    if chosen := disk.read_json(project.split_file):
+        share, seed = f"{chosen['validation']:g}", f"{chosen['seed']}"
+        words = ["stockpot", "split", name, "--validation", share, "--seed", seed]
+        yield Step(f"stockpot.split({literal(name)}, validation={share}, seed={seed})", shlex.join(words))
+    for run, before in _runs(project):
+        yield Step(training_call(run, before, name), _training_command(run, name, before))
+    yield Step(f"stockpot.write_report({literal(name)})", shlex.join(["stockpot", "report", name]))
 
 
-def _training_command(run: Run, before: Run | None, project: str) -> str:
+def _collecting(project: disk.Project, name: str) -> Iterator[Step]:
+    """Yield a step for every way in which photos came from an engine, and one for all others."""
+    rows = disk.read_lines(project.provenance)
+    searches: dict[tuple[str, str, bool], list[dict[str, Any]]] = {}
+    for row in rows:
+        if "engine" in row:
+            asked = row["engine"], row.get("asked_licence", "any"), row.get("originals", False)
+            searches.setdefault(asked, []).append(row)
+    for (engine, license, originals), found in searches.items():
+        yield _search(name, engine, license, originals, found)
+    files = (file for room in (project.photos, project.set_aside) for file in room.glob("*/*"))
+    own = sum(not disk.is_hidden(file.name) for file in files) - sum(map(len, searches.values()))
+    if own > 0:
+        call = f'stockpot.bring_own({literal(name)}, "FOLDER")'
+        words = f"{shlex.join(['stockpot', 'collect', name])} --from FOLDER"
+        note = f"  # {own} photos of your own, in a folder a class"
+        yield Step(call + note, words + note)
+
+
+def _search(name: str, engine: str, license: str, originals: bool, rows: list[dict[str, Any]]) -> Step:
+    queries: dict[str, list[str]] = {}
+    for row in rows:
+        label = row["file"].rpartition("/")[0]
+        further = queries.setdefault(label, [])
+        if row["query"] not in (label, *further):
+            further.append(row["query"])
+    per_class = max(Counter(row["file"].rpartition("/")[0] for row in rows).values())
+    words = ["stockpot", "collect", name, *queries, "--per-class", f"{per_class}", "--engine", engine]
+    call = f"{literal(name)}, {literal(queries)}, per_class={per_class}, engine={literal(engine)}"
+    if license != "any":
+        words, call = [*words, "--license", license], f"{call}, license={literal(license)}"
+    if originals:
+        words, call = [*words, "--originals"], f"{call}, originals=True"
+    for label, further in queries.items():
+        words += ["--query", f"{label}={','.join(further)}"] if further else []
+    return Step(f"stockpot.collect({call})", shlex.join(words))
+
+
+def _training_command(run: Run, name: str, before: Run | None) -> str:
     if is_own(run.recipe):
         return f"# {run.name}: a network of your own is trained from Python"
     made, fields = changed_fields(run, before)
-    words = ["stockpot", "train", project, "--recipe", made, "--name", run.name]
+    words = ["stockpot", "train", name, "--recipe", made, "--name", run.name]
     for field, value in fields.items():
-        if field == "start" and (start := started_from(run.recipe)):
-            value = f"{project}/runs/{start}"
-        words += [f"--{field.replace('_', '-')}", f"{value}"]
+        start = started_from(run.recipe) if field == "start" else ""
+        words += [f"--{field.replace('_', '-')}", f"{name}/runs/{start}" if start else f"{value}"]
     return shlex.join(words)
-
-
-def _name(project: disk.Project) -> str:
-    return project.folder.resolve().name
-
-
-def _searches(project: disk.Project) -> tuple[list[_Search], int]:
-    """Return what engines were asked for, and how many photos came otherwise."""
-    rows = disk.read_lines(project.provenance)
-    counts: dict[str, Counter[str]] = {}
-    queries: dict[str, dict[str, list[str]]] = {}
-    for row in rows:
-        if "engine" in row:
-            label = row["file"].rpartition("/")[0]
-            counts.setdefault(row["engine"], Counter())[label] += 1
-            asked = queries.setdefault(row["engine"], {}).setdefault(label, [])
-            if row["query"] not in (label, *asked):
-                asked.append(row["query"])
-    found = [_Search(engine, queries[engine], max(count.values())) for engine, count in counts.items()]
-    return found, sum("engine" not in row for row in rows)
 
 
 def _decisions(project: disk.Project) -> tuple[list[str], dict[str, str]]:
@@ -116,11 +118,6 @@ def _decisions(project: disk.Project) -> tuple[list[str], dict[str, str]]:
         elif place.parent.name != (project.folder / first["source"]).parent.name:
             moved[key] = place.parent.name
     return aside, moved
-
-
-def _split(project: disk.Project) -> dict[str, Any] | None:
-    found: dict[str, Any] | None = disk.read_json(project.split_file)
-    return found
 
 
 def _runs(project: disk.Project) -> list[tuple[Run, Run | None]]:

@@ -1,7 +1,6 @@
 """The web app: a project's pages on this computer. It holds nothing that the project folder does not."""
 
 import asyncio
-import json
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -12,15 +11,17 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.sse import EventSourceResponse
 from fastapi.staticfiles import StaticFiles
 
 from stockpot.errors import StockpotError, WrongUse
-from stockpot.web import collect_page, finish_page, maps, results_page, review_page, train_page, try_page
-from stockpot.web.desk import Desk
+from stockpot.web import collect_page, finish_page, results_page, review_page, train_page, try_page
+from stockpot.web.desk import Desk, shown
 from stockpot.web.guard import guard
 
 PORT = 8765
+LOOKS_SECONDS = 0.2  # between looks at the work, for every page that listens
 _STATIC = Path(str(files("stockpot.web") / "static"))
 _CHARTS = Path(str(files("stockpot.reporting") / "vendor"))
 
@@ -71,18 +72,25 @@ def create_app(project: Path | str) -> FastAPI:
     )
     app.middleware("http")(guard)
     app.exception_handler(StockpotError)(_say)
+    app.exception_handler(OSError)(_say_what_the_system_says)
     app.mount("/static/charts", StaticFiles(directory=_CHARTS))
     app.mount("/static", StaticFiles(directory=_STATIC))
-    for part in (collect_page, review_page, train_page, results_page, try_page, finish_page, maps):
+    for part in (collect_page, review_page, train_page, results_page, try_page, finish_page):
         app.include_router(part.routes(desk))
 
     @app.get("/")
     def page() -> FileResponse:
         return FileResponse(_STATIC / "index.html")
 
-    @app.get("/api/work")
-    async def work() -> StreamingResponse:
-        return StreamingResponse(_listen(desk), media_type="text/event-stream")
+    @app.get("/api/work", response_class=EventSourceResponse)
+    async def work() -> AsyncIterator[dict[str, Any]]:
+        last: dict[str, Any] = {}
+        while True:
+            now = desk.worker.work.to_json()
+            if now != last:
+                last = now
+                yield now
+            await asyncio.sleep(LOOKS_SECONDS)
 
     @app.post("/api/stop")
     def stop() -> dict[str, Any]:
@@ -94,15 +102,11 @@ def create_app(project: Path | str) -> FastAPI:
 
 async def _say(_: Request, error: Exception) -> JSONResponse:
     """Answer an error as its one line."""
-    return JSONResponse({"error": str(error)}, 400 if getattr(error, "exit_code", 1) == 2 else 409)
+    return JSONResponse({"error": shown(str(error))}, 400 if getattr(error, "exit_code", 1) == 2 else 409)
 
 
-async def _listen(desk: Desk) -> AsyncIterator[str]:
-    """Yield what is being done and how far it is, whenever that has changed."""
-    last = ""
-    while True:
-        now = json.dumps(desk.worker.work.to_json())
-        if now != last:
-            last = now
-            yield f"data: {now}\n\n"
-        await asyncio.sleep(0.1)
+async def _say_what_the_system_says(_: Request, error: Exception) -> JSONResponse:
+    """Answer that a file or folder is gone or cannot be read."""
+    assert isinstance(error, OSError)
+    name = Path(os.fsdecode(error.filename or "")).name
+    return JSONResponse({"error": shown(f"{name}: {error.strerror}; look at the project's folder.")}, 409)

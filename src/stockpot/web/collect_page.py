@@ -11,7 +11,7 @@ from stockpot.collection.collection import ENGINES, LICENSES, Gathered, collect
 from stockpot.collection.known_names import describe_known
 from stockpot.collection.own_photos import bring_one
 from stockpot.errors import WrongUse
-from stockpot.web.desk import Desk
+from stockpot.web.desk import Desk, address_of
 from stockpot.web.worker import Work
 
 SHOWN = 48  # photos that came last
@@ -40,15 +40,16 @@ def routes(desk: Desk) -> APIRouter:
             asked = queries.setdefault(label, [])
             if "query" in row and row["query"] not in (label, *asked):
                 asked.append(row["query"])
-        last = [row["file"] for row in rows[-SHOWN:]]
+        last = [desk.project.photos / row["file"] for row in reversed(rows[-SHOWN:])]
         return {
             "project": desk.name,
             "classes": [
                 {"label": label, "photos": count, "queries": queries.get(label, [])}
                 for label, count in _counts(desk.project).items()
             ],
-            "arrived": len(rows),
-            "last": [file for file in reversed(last) if (desk.project.photos / file).exists()],
+            "last": [
+                {"photo": address_of(path), "label": path.parent.name} for path in last if path.exists()
+            ],
             "engines": ENGINES,
             "licenses": LICENSES,
         }

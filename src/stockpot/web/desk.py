@@ -1,22 +1,28 @@
-"""What the pages of a project have in common: one review, one model at hand, one piece of long work."""
+"""What the pages of a project have in common: one review, models at hand, one piece of long work."""
 
+import base64
+import binascii
+import os
 import tempfile
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 from stockpot import project as disk
 from stockpot.curation.review import Review
 from stockpot.errors import WrongUse
-from stockpot.explanation.explanation import Explanation
+from stockpot.explanation.explanation import Explanation, explain
 from stockpot.learning.models import load_model
 from stockpot.learning.runs import Run, find_model, read_runs
 from stockpot.model.prediction import Predictor
-from stockpot.web.worker import Work, Worker
+from stockpot.photos.photo import short_name
+from stockpot.web.results import Results
+from stockpot.web.worker import Worker
 
-MODELS_KEPT = 3  # in memory
-T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
+
+KEPT = 8  # models, results, explained and tried photos each; what was used longest ago goes
 
 
 class Desk:
@@ -32,10 +38,12 @@ class Desk:
         if self.project.folder.exists() and not self.project.photos.is_dir():
             disk.open_project(folder)  # says what it is instead
         self.worker = Worker()
-        self.lock = threading.Lock()  # of all below
+        self.lock = threading.Lock()  # of the review, and of whatever changes photos
         self.review: Review | None = None
-        self.explained: dict[str, Explanation] = {}  # the last ones, by what they are asked for as
-        self._made: dict[str, tuple[object, Any]] = {}  # by kind: of what state, and what
+        self.results: dict[object, Results] = {}  # by run and state
+        self.tried: dict[str, Explanation] = {}  # by a number that nobody guesses
+        self._models = threading.Lock()  # of the two below
+        self._explained: dict[tuple[str, int, Path, int], Explanation] = {}
         self._predictors: dict[tuple[Path, int], Predictor] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="stockpot-")
         self.uploads = Path(self._folder.name)
@@ -55,43 +63,25 @@ class Desk:
             raise WrongUse("The review is not open any more: open the page again.")
         return self.review
 
-    def made(self, kind: str, title: str, state: object, make: Callable[[Work], T]) -> T | None:
-        """Return what was made of the present state; else None, and begin to make it.
-
-        Args:
-            kind: what it is.
-            title: what is done, in words.
-            state: what it depends on.
-            make: makes it, with the work to tell how far it is.
+    def explain(self, path: Path, run: str = "") -> Explanation:
+        """Return what a run, by default the project's best one, makes of a photo.
 
         Raises:
-            Busy: other work is under way.
+            ModelError: there is no model.
+            UnreadablePhoto: it is no photo.
         """
-        if kind in self._made and self._made[kind][0] == state:
-            return cast(T, self._made[kind][1])
+        with self._models:
+            predictor = self._predictor(run)
+            model = predictor.model.path
+            key = (run, model.stat().st_mtime_ns, path, path.stat().st_mtime_ns)
+            found = self._explained.pop(key, None) or explain(predictor, path)
+            return remember(self._explained, key, found)
 
-        def do(work: Work) -> dict[str, Any]:
-            self._made[kind] = (state, make(work))
-            return {}
-
-        if not (self.worker.work.running and self.worker.work.kind == kind):
-            self.worker.start(kind, title, do)
-        return None
-
-    def predictor(self, run: str = "") -> Predictor:
-        """Return a run's model as it is now; that of the project's best run by default.
-
-        Raises:
-            ModelError: there is none.
-        """
-        folder = self.project.folder
-        path = find_model(self.run(run).folder if run else folder)
-        state = (path, path.stat().st_mtime_ns)
-        if state not in self._predictors:
-            if len(self._predictors) == MODELS_KEPT:
-                self._predictors.pop(next(iter(self._predictors)))
-            self._predictors[state] = load_model(path)
-        return self._predictors[state]
+    def _predictor(self, run: str) -> Predictor:
+        path = find_model(self.run(run).folder if run else self.project.folder)
+        key = (path, path.stat().st_mtime_ns)
+        known = self._predictors.pop(key) if key in self._predictors else load_model(path)
+        return remember(self._predictors, key, known)
 
     def run(self, name: str) -> Run:
         """Return a completed run.
@@ -116,19 +106,46 @@ class Desk:
             raise WrongUse(f"There is no run {name!r}: load the page again.")
         return folders[name]
 
-    def photo(self, label: str, name: str) -> Path:
-        """Return a photo of a class; a name that could lead elsewhere is none.
+    def photo(self, address: str) -> Path:
+        """Return the photo that has an address; what could lead elsewhere is none.
 
         Raises:
             WrongUse: there is no such photo.
         """
-        folders = {folder.name: folder for folder in disk.visible(self.project.photos) if folder.is_dir()}
+        label, _, name = _read_address(address).partition("/")
+        photos = self.project.photos
+        folders = {folder.name: folder for folder in disk.visible(photos)} if photos.is_dir() else {}
         plain = name == Path(name).name and not disk.is_hidden(name) and "\\" not in name
         if label in folders and plain and (folders[label] / name).is_file():
             return folders[label] / name
-        raise WrongUse(f"There is no photo {label}/{name}: load the page again.")
+        raise WrongUse("That photo is not there any more: load the page again.")
 
     def close(self) -> None:
         """End work with what it has."""
         self.worker.close()
         self._folder.cleanup()
+
+
+def remember(kept: dict[K, V], key: K, value: V) -> V:
+    """Put something last among what is kept, and let the first go if there is too much."""
+    while len(kept) >= KEPT:
+        kept.pop(next(iter(kept)))
+    kept[key] = value
+    return value
+
+
+def address_of(path: Path) -> str:
+    """Return what stands for a photo in an address, whatever signs its class and name have."""
+    return base64.urlsafe_b64encode(os.fsencode(short_name(path))).decode().rstrip("=")
+
+
+def _read_address(address: str) -> str:
+    try:
+        return os.fsdecode(base64.urlsafe_b64decode(address + "=" * (-len(address) % 4)))
+    except (ValueError, binascii.Error):
+        return ""
+
+
+def shown(name: str) -> str:
+    """Return a name as a page can show it: what is no text in it becomes a question mark."""
+    return name.encode("utf-8", "replace").decode()

@@ -53,7 +53,8 @@ def routes(desk: Desk) -> APIRouter:
 
     @router.post("/api/finish/notes")
     def write(notes: Notes) -> dict[str, str]:
-        with desk.lock, desk.project.writing():
+        project = disk.create_project(desk.project.folder)
+        with desk.lock, project.writing():
             if notes.version != _notes(desk.project)["version"]:
                 raise WrongUse(
                     "notes.md was changed elsewhere: copy your text, load the page again, and add it."

@@ -9,11 +9,17 @@ from PIL import Image
 from stockpot.errors import UnreadablePhoto, WrongUse
 from stockpot.photos.pixels import thumbnail
 
-LARGEST = 1024  # pixels of a long side
+SIDE = 640  # pixels of a long side, photo and map alike
+LARGEST = 1024
 
 
-def jpeg(path: Path, side: int) -> Response:
+def jpeg(path: Path, side: int, lasting: bool = False) -> Response:
     """Return a photo of at most `side` pixels.
+
+    Args:
+        path: the photo.
+        side: pixels of its long side.
+        lasting: its address stands for its very bytes, so that a browser need not ask again.
 
     Raises:
         WrongUse: it is gone or no photo, or `side` is out of range.
@@ -24,18 +30,15 @@ def jpeg(path: Path, side: int) -> Response:
         small = thumbnail(path, side)
     except UnreadablePhoto as error:
         raise WrongUse(f"{path.name} {error}: load the page again.") from None
-    stream = io.BytesIO()
-    small.save(stream, "JPEG", quality=82)
-    return _answer(stream, "jpeg")
+    return _answer(small, "JPEG", "private, max-age=3600" if lasting else "no-store")
 
 
 def png(picture: Image.Image) -> Response:
     """Return a picture that was computed."""
+    return _answer(picture, "PNG", "no-store")
+
+
+def _answer(picture: Image.Image, kind: str, cache: str) -> Response:
     stream = io.BytesIO()
-    picture.save(stream, "PNG")
-    return _answer(stream, "png")
-
-
-def _answer(stream: io.BytesIO, kind: str) -> Response:
-    keep = {"Cache-Control": "private, max-age=3600"}
-    return Response(stream.getvalue(), media_type=f"image/{kind}", headers=keep)
+    picture.save(stream, kind, quality=82)
+    return Response(stream.getvalue(), media_type=f"image/{kind.lower()}", headers={"Cache-Control": cache})

@@ -1,38 +1,27 @@
 """Results: runs side by side, the photos behind every cell, mistakes, maps, and a person's blind look."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from stockpot import project as disk
-from stockpot.errors import ProjectError, WrongUse
+from stockpot.errors import WrongUse
 from stockpot.explanation.blind import answer, count_answers, read_answers
 from stockpot.explanation.explanation import Explanation, shared_scale
-from stockpot.explanation.selection import Selection, explain_run
-from stockpot.learning.comparison import Comparison, Predicted, compare, describe, read_predictions
-from stockpot.learning.runs import Run, best_run, read_runs
+from stockpot.learning.comparison import describe
 from stockpot.photos.photo import Photo
-from stockpot.photos.splits import Split, look_at_split
 from stockpot.reporting.charts import accuracy_chart, photos_curve, run_curves
 from stockpot.reporting.readings import read_learning_curve
 from stockpot.reporting.texts import texts
-from stockpot.web.desk import Desk
-from stockpot.web.maps import told
+from stockpot.web.desk import Desk, address_of, remember, shown
+from stockpot.web.pictures import SIDE, jpeg, png
+from stockpot.web.results import Results, choose, gather
 from stockpot.web.worker import Work
 
-
-@dataclass(frozen=True)
-class Results:
-    """What the page shows of one run, and of all."""
-
-    run: Run
-    runs: tuple[Run, ...]  # on the present photos, in the order of the comparison
-    split: Split
-    comparison: Comparison
-    selection: Selection
-    predicted: dict[str, Predicted]  # by sha256
+CHANNELS = 16  # of a photo, the strongest
 
 
 class Answer(BaseModel):
@@ -45,14 +34,14 @@ class Answer(BaseModel):
 
 def routes(desk: Desk) -> APIRouter:
     """Return what the page asks for."""
-    router = APIRouter(prefix="/api/results")
+    router = APIRouter()
 
-    @router.get("")
+    @router.get("/api/results")
     def results(run: str = "") -> dict[str, Any]:
         found = _results(desk, run)
-        return _told(desk.project, found) if found else {"waiting": True}
+        return _told(desk.project, found) if found else {"waiting": "results"}
 
-    @router.post("/blind")
+    @router.post("/api/results/blind")
     def blind(seen: Answer) -> dict[str, Any]:
         found = _results(desk, seen.run)
         if found is None or seen.sha256 not in {one.photo.sha256 for one in found.selection.mistakes}:
@@ -60,39 +49,64 @@ def routes(desk: Desk) -> APIRouter:
         answer(desk.project, seen.sha256, seen.label, found.split.class_names)
         return _blind(desk.project, found)
 
+    @router.get("/api/explained/{run}/{photo}")
+    def explained(run: str, photo: str) -> dict[str, Any]:
+        return told(_explain(desk, run, photo))
+
+    @router.get("/photos/{photo}")
+    def picture(photo: str, side: int = SIDE) -> Response:
+        return jpeg(desk.photo(photo), side)
+
+    @router.get("/maps/{run}/{photo}")
+    def map_of(
+        run: str, photo: str, of: str, rather_than: str | None = None, scale: float | None = None
+    ) -> Response:
+        return png(_explain(desk, run, photo).overlay(of, scale, SIDE, rather_than))
+
+    @router.get("/channels/{run}/{photo}")
+    def channels(run: str, photo: str, of: str) -> Response:
+        return png(_explain(desk, run, photo).channels(of).picture(CHANNELS))
+
     return router
+
+
+def told(one: Explanation) -> dict[str, Any]:
+    """Return what a model says of a photo, as pages are told."""
+    json = one.to_json()
+    return {"predicted": json["label"], "probabilities": json["probabilities"], "logits": json["logits"]}
 
 
 def _results(desk: Desk, name: str) -> Results | None:
     """Return what is known of a run, or None while it is being gathered."""
-    split = look_at_split(desk.project.folder)
-    current = [run for run in read_runs(desk.project) if run.split_fingerprint == split.fingerprint]
-    chosen = [run for run in current if run.name == name] if name else current
-    if not chosen:
-        which = f"no run {name!r} on the present photos" if name else "no run on the present photos yet"
-        raise ProjectError(f"There is {which}: train one.")
-    run = best_run(chosen)
-    state = (run.name, split.fingerprint, *((one.name, one.evaluation.loss) for one in current))
+    choice = choose(desk.project, name)
+    if found := desk.results.get(choice.state):
+        return found
 
-    def gather(work: Work) -> Results:
-        compared = compare(desk.project.folder, work.tell)
-        by_name = {one.name: one for one in current}
-        ordered = tuple(by_name[row.name] for row in compared.rows)
-        selection = explain_run(desk.project, run, split, work.tell)
-        return Results(run, ordered, split, compared, selection, read_predictions(run))
+    def do(work: Work) -> dict[str, Any]:
+        remember(desk.results, choice.state, gather(desk.project, choice, work.tell))
+        return {}
 
-    return desk.made("results", f"Looking at {run.name}", state, gather)
+    if not desk.worker.doing("results"):
+        desk.worker.start("results", f"Looking at {choice.run.name}", do)
+    return None
+
+
+def _explain(desk: Desk, run: str, photo: str) -> Explanation:
+    """Return what a run makes of a photo; of those that results show that is known already."""
+    path = desk.photo(photo)
+    for found in desk.results.values():
+        if found.run.name == run and found.run == desk.run(run) and path in found.explained:
+            return found.explained[path]
+    return desk.explain(path, run)
 
 
 def _told(project: disk.Project, found: Results) -> dict[str, Any]:
     comparison, say = found.comparison, texts("en")
     run, evaluation = found.run, found.run.evaluation
     mistakes = found.selection.mistakes
-    shown = [*found.selection.correct, *(one.explanation for one in mistakes)]
     highest = max(epoch.validation_loss for one in found.runs for epoch in one.history)
     return {
         "run": run.name,
-        "cells": run.maps[1],
         "classes": found.split.class_names,
         "rows": [asdict(row) | {"against": describe(row.mcnemar)} for row in comparison.rows],
         "majority": comparison.majority,
@@ -109,11 +123,14 @@ def _told(project: disk.Project, found: Results) -> dict[str, Any]:
         "chosen": run.chosen,
         "confusion": evaluation.confusion,
         "photos": [_seen(photo, found) for photo in found.split.validation],
-        "scale": shared_scale(shown) if shown else 1.0,
+        "scale": shared_scale(list(found.explained.values())),
         "correct": [_explained(one) for one in found.selection.correct],
         "mistakes": [
             _explained(one.explanation)
-            | {"sha256": one.photo.sha256, "nearest": [_file(one.like_predicted), _file(one.like_truth)]}
+            | {
+                "sha256": one.photo.sha256,
+                "nearest": [_named(one.like_predicted.path), _named(one.like_truth.path)],
+            }
             for one in mistakes
         ],
         "blind": _blind(project, found),
@@ -130,12 +147,13 @@ def _blind(project: disk.Project, found: Results) -> dict[str, Any]:
 
 def _seen(photo: Photo, found: Results) -> dict[str, Any]:
     said = found.predicted[photo.sha256]
-    return {**_file(photo), "predicted": said.label, "probability": said.probability}
+    return {**_named(photo.path), "predicted": said.label, "probability": said.probability}
 
 
 def _explained(one: Explanation) -> dict[str, Any]:
-    return {"label": one.truth, "name": one.photo.name, "predicted": one.predicted} | told(one)
+    return _named(one.photo) | told(one)
 
 
-def _file(photo: Photo) -> dict[str, str]:
-    return {"label": photo.label, "name": photo.path.name}
+def _named(path: Path) -> dict[str, str]:
+    """Return a photo as pages name it."""
+    return {"photo": address_of(path), "label": path.parent.name, "name": shown(path.name)}

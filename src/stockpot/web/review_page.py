@@ -3,12 +3,12 @@
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from stockpot.curation.review import Effect, Review, Reviewed
 from stockpot.errors import WrongUse
-from stockpot.web.desk import Desk
+from stockpot.web.desk import Desk, shown
 from stockpot.web.pictures import jpeg
 from stockpot.web.worker import Work
 
@@ -31,7 +31,7 @@ def routes(desk: Desk) -> APIRouter:
         with desk.lock:
             if desk.review is None or desk.review.changed:
                 _open(desk)
-                return {"waiting": True}
+                return {"waiting": "review"}
             return _state(desk.review)
 
     @router.post("/decisions")
@@ -50,12 +50,12 @@ def routes(desk: Desk) -> APIRouter:
             return _state(review) | _changes(review, effect)
 
     @router.get("/photos/{key}")
-    def photo(key: str, side: int = SIDE) -> Any:
+    def photo(key: str, side: int = SIDE) -> Response:
         with desk.lock:
             one = desk.opened().photos.get(key)
         if one is None:
             raise WrongUse(f"There is no photo {key!r}: open the page again.")
-        return jpeg(one.photo.path, side)
+        return jpeg(one.photo.path, side, lasting=True)
 
     return router
 
@@ -69,7 +69,7 @@ def _open(desk: Desk) -> None:
             desk.review = opened
         return {}
 
-    if not (desk.worker.work.running and desk.worker.work.kind == "review"):
+    if not desk.worker.doing("review"):
         desk.worker.start("review", "Looking through the photos", do)
 
 
@@ -85,7 +85,7 @@ def _row(one: Reviewed) -> dict[str, Any]:
     strength = max((finding.strength for finding in one.findings), default=0.0)
     return {
         "key": one.key,
-        "name": one.photo.path.name,
+        "name": shown(one.photo.path.name),
         "label": one.photo.label,
         "reasons": reasons,
         "suggested": suggested,

@@ -11,6 +11,7 @@ from stockpot.errors import RecipeError, StockpotError, WrongUse
 from stockpot.learning.recipes import CHOICES, Recipe
 from stockpot.learning.runs import Run, read_runs
 from stockpot.learning.status import look_at_status
+from stockpot.photos.splits import look_at_split
 from stockpot.reporting.charts import learning_curves
 from stockpot.reporting.texts import texts
 from stockpot.studies import RECIPES, lab_recipe
@@ -45,12 +46,15 @@ def routes(desk: Desk) -> APIRouter:
         status = look_at_status(desk.project.folder)
         runs = read_runs(desk.project)
         stale = {run.name for run in status.runs if run.stale}
+        current = [run for run in runs if run.name not in stale]
+        probe = _probe(current)
         return {
             "classes": [vars(one) for one in status.classes],
             "problem": status.problem,
-            "recipes": [_offer(name, runs) for name in RECIPES],
+            "recipes": [_offer(name, probe) for name in RECIPES],
             "choices": {name: choices for name, choices in CHOICES.items() if name not in _KEPT},
-            "starts": [run.name for run in runs if run.name not in stale],
+            "probe": probe.name if probe else "",
+            "starts": [run.name for run in current if run != probe],
             "runs": [_told(run) | {"stale": run.name in stale} for run in runs],
             "unfinished": _unfinished(desk.project),
         }
@@ -93,11 +97,17 @@ def _start(desk: Desk, recipe: Recipe, name: str | None, resume: bool) -> dict[s
         from stockpot.learning.training import train
 
         work.result = {"keep": recipe.keep}
+
+        def tell(stage: str, done: int, total: int) -> None:
+            work.tell(stage, done, total)
+            if work.asked_to_stop and not work.epochs:
+                raise KeyboardInterrupt  # while it prepares there is nothing to keep
+
         run = train(
             desk.project.folder,
             recipe,
             name,
-            work.tell,
+            tell,
             resume,
             stop=lambda: work.asked_to_stop,
             watch=work.epochs.append,
@@ -111,7 +121,7 @@ def _start(desk: Desk, recipe: Recipe, name: str | None, resume: bool) -> dict[s
 def _recipe(desk: Desk, order: Order) -> Recipe:
     if order.recipe not in RECIPES:
         raise WrongUse(f"There is no recipe {order.recipe!r}; choose one of: {', '.join(RECIPES)}.")
-    probe = desk.run(order.start) if order.start else _probe(read_runs(desk.project))
+    probe = desk.run(order.start) if order.start else _probe(_current(desk.project))
     return lab_recipe(
         order.recipe, probe, **{name: _typed(name, value) for name, value in order.changes.items()}
     )
@@ -124,19 +134,19 @@ def _typed(name: str, value: Value) -> Value:
         RecipeError: no such field, or not such a value.
     """
     usual: dict[str, Any] = {field.name: field.default for field in fields(Recipe)}
-    if name not in usual:
-        raise RecipeError(f"A recipe has no field {name}; it has {', '.join(usual)}.")
+    if name not in usual or name in _KEPT:
+        raise RecipeError(f"{name} is no field that can be chosen here.")
     kind: type[Value] = type(usual[name])
     try:
         return kind(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise RecipeError(f"{name} is {value!r}; expected a number.") from None
 
 
-def _offer(name: str, runs: list[Run]) -> dict[str, Any]:
+def _offer(name: str, probe: Run | None) -> dict[str, Any]:
     """Return a recipe with its usual values, or why it cannot be had yet."""
     try:
-        recipe = lab_recipe(name, _probe(runs))
+        recipe = lab_recipe(name, probe)
     except StockpotError as error:
         return {"name": name, "problem": str(error), "fields": {}, "usual_name": name}
     values = {key: value for key, value in vars(recipe).items() if key not in _KEPT}
@@ -145,10 +155,17 @@ def _offer(name: str, runs: list[Run]) -> dict[str, Any]:
     return {"name": name, "problem": "", "fields": values, "usual_name": recipe.usual_name}
 
 
+def _current(project: disk.Project) -> list[Run]:
+    """Return the runs on the present photos."""
+    present = look_at_split(project.folder).fingerprint
+    return [run for run in read_runs(project) if run.split_fingerprint == present]
+
+
 def _probe(runs: list[Run]) -> Run | None:
-    """Return the run that fine-tuning goes on from: `probe`, or else the newest trained head."""
+    """Return the run that fine-tuning goes on from: `probe`, or else the trained head that was made last."""
     heads = [run for run in runs if run.kind == "linear-probe" and run.recipe["backbone"] != "cifar"]
-    return next((run for run in heads if run.name == "probe"), heads[-1] if heads else None)
+    named = [run for run in heads if run.name == "probe"]
+    return max(named or heads, key=lambda run: run.model_path.stat().st_mtime, default=None)
 
 
 def _told(run: Run) -> dict[str, Any]:

@@ -4,12 +4,16 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from stockpot.errors import Busy, StockpotError
 from stockpot.learning.runs import Epoch
 
 log = logging.getLogger("stockpot")
+Kind = Literal["", "collect", "review", "forecast", "train", "results", "report"]
+STOPPABLE = ("collect", "train")
+SHORT = ("forecast", "results")  # only look: whatever else is asked for waits until they are done
+PATIENCE = 60.0  # seconds to wait for one of them
 
 
 @dataclass
@@ -17,7 +21,7 @@ class Work:
     """One piece of work and how far it is."""
 
     number: int  # of this server's, from 1
-    kind: str  # collect, review, forecast, train, results or report
+    kind: Kind
     title: str  # what is done, in words
     running: bool = True
     stage: str = ""
@@ -38,7 +42,7 @@ class Work:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a page is told; epochs only by their number."""
-        return vars(self) | {"epochs": len(self.epochs)}
+        return vars(self) | {"epochs": len(self.epochs), "stoppable": self.kind in STOPPABLE}
 
 
 class Worker:
@@ -47,18 +51,25 @@ class Worker:
     def __init__(self) -> None:
         self.work = Work(0, "", "", running=False)
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread()
+
+    def doing(self, kind: Kind) -> bool:
+        """Tell whether such work is under way."""
+        return self.work.running and self.work.kind == kind
 
     def check_free(self) -> None:
-        """Refuse what must not happen beside work that is under way.
+        """Wait for work that only looks; refuse what must not happen beside other work.
 
         Raises:
             Busy: there is some.
         """
+        if self.work.running and self.work.kind in SHORT:
+            self._thread.join(PATIENCE)
         if self.work.running:
-            raise Busy(f"{self.work.title} is under way: wait until it is done, or stop it.")
+            stop = ", or stop it" if self.work.kind in STOPPABLE else ""
+            raise Busy(f"{self.work.title} is under way: wait until it is done{stop}.")
 
-    def start(self, kind: str, title: str, do: Callable[[Work], dict[str, Any]]) -> Work:
+    def start(self, kind: Kind, title: str, do: Callable[[Work], dict[str, Any]]) -> Work:
         """Begin a piece of work.
 
         Raises:
@@ -78,7 +89,7 @@ class Worker:
     def close(self, seconds: float = 20.0) -> None:
         """Stop, and wait until what there is has been kept."""
         self.stop()
-        if self._thread:
+        if self.work.running:
             self._thread.join(seconds)
 
 

@@ -28,18 +28,20 @@ export function useWork() {
 // An answer that is asked for again whenever work begins or ends: it may have been waited for, or changed by it.
 export function useAnswer(path, work, say) {
   const [answer, setAnswer] = useState(null);
-  const asked = useRef("");
-  const refresh = () => ask(path).then(found => found.waiting || setAnswer(found), error => say(error.message));
+  const waiting = useRef("");  // kind of the work that will have it
+  const refresh = () => ask(path).then(found => {
+    waiting.current = found.waiting ?? "";
+    if (!found.waiting) setAnswer(found);
+  }, error => say(error.message));
   useEffect(() => {
-    if (work.error && asked.current === path) return;
-    asked.current = path;
-    refresh();
+    if (!work.running && work.error && work.kind === waiting.current) waiting.current = "";  // asked again it would fail again
+    else refresh();
   }, [path, work.number, work.running]);
-  return [answer, refresh, setAnswer];
+  return [answer, refresh, setAnswer, waiting.current !== ""];
 }
 
 export const at = (...parts) => parts.map(encodeURIComponent).join("/");
-export const photoAt = (one, side) => `/photos/${at(one.label, one.name)}?side=${side}`;
+export const photoAt = (one, side) => `/photos/${one.photo}?side=${side}`;
 export const query = values => new URLSearchParams(Object.entries(values).filter(([, value]) => value));
 export const percent = share => `${(100 * share).toFixed(1)}\u00a0%`;
 export const between = ([low, high]) => `${(100 * low).toFixed(1)} to ${percent(high)}`;

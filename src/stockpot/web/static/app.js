@@ -27,6 +27,9 @@ function App() {
       document.title = `${state.project} · stockpot`;
       setPage(now => now || (state.classes.length ? "review" : "collect"));
     }, error => say(error.message));
+    const keep = event => event.preventDefault();  // a photo dropped beside its place must not replace the page
+    addEventListener("dragover", keep);
+    addEventListener("drop", keep);
     return () => removeEventListener("hashchange", follow);
   }, []);
   useEffect(() => { if (work?.number) say(""); }, [work?.number]);
@@ -52,7 +55,8 @@ function Bar({work, say}) {
   return html`<section class="work" aria-label="Work under way">
     <span>${work.title}${work.stage ? `: ${work.stage}` : " …"}${known ? ` ${work.done} of ${work.total}` : ""}</span>
     <progress aria-label=${work.title} max=${known ? work.total : null} value=${known ? work.done : null}></progress>
-    ${["collect", "train"].includes(work.kind) && html`<button disabled=${work.asked_to_stop} onClick=${stop}>
+    ${work.remark && html`<span class="quiet">${work.remark}</span>`}
+    ${work.stoppable && html`<button disabled=${work.asked_to_stop} onClick=${stop}>
       ${work.asked_to_stop ? "Stopping …" : "Stop"}</button>`}
   </section>`;
 }

@@ -1,36 +1,40 @@
 // Blind: the mistakes without labels. Could a person recognise them? The first answer counts.
-import {html, useEffect, useState} from "./vendor/htm-preact.module.js";
+import {html, useEffect, useRef, useState} from "./vendor/htm-preact.module.js";
 import {ask, many, photoAt} from "./api.js";
 
-export function Blind({state, say, leave, counted}) {
+export function Blind({state, say, leave}) {
   const [left, setLeft] = useState(() => state.mistakes.filter(one => state.blind.answers[one.sha256] === null));
+  const [blind, setBlind] = useState(state.blind);
+  const sending = useRef(false);
   const one = left[0];
   const choices = [...state.classes, ""];
   function see(label) {
+    if (sending.current) return;
+    sending.current = true;
     ask("/api/results/blind", {run: state.run, sha256: one.sha256, label}).then(
-      found => { counted(found); setLeft(left.slice(1)); }, error => say(error.message));
+      found => { setBlind(found); setLeft(left.slice(1)); }, error => say(error.message)).finally(() => { sending.current = false; });
   }
   useEffect(() => {
     const press = event => {
-      const number = Number(event.key);
-      if (one && event.key !== " " && number >= 0 && number <= Math.min(9, state.classes.length)) see(number ? state.classes[number - 1] : "");
+      const number = Number(event.key), plain = !(event.repeat || event.ctrlKey || event.metaKey || event.altKey);
+      if (one && plain && /^[0-9]$/.test(event.key) && number <= state.classes.length) see(number ? state.classes[number - 1] : "");
     };
     addEventListener("keydown", press);
     return () => removeEventListener("keydown", press);
   });
-  if (!one) return html`<${Outcome} state=${state} leave=${leave} />`;
+  if (!one) return html`<${Outcome} state=${state} blind=${blind} leave=${leave} />`;
   return html`<section class="blind">
     <h2>What do you see?</h2>
     <p class="quiet">${`${many(left.length, "photo")} left of ${state.mistakes.length}. Your first answer counts.`}</p>
     <img src=${photoAt(one, 640)} alt="A photo without its label" />
     <p class="fields">${choices.map((label, i) => html`<button key=${label} class=${label ? "main" : ""} onClick=${() => see(label)}>
-      ${label ? `${i + 1} ${label}` : "0 I cannot tell"}</button>`)}</p>
+      ${label ? `${i < 9 ? i + 1 : ""} ${label}` : "0 I cannot tell"}</button>`)}</p>
     <p><button onClick=${leave}>Back to the results</button></p>
   </section>`;
 }
 
-function Outcome({state, leave}) {
-  const {right, misled, answered, answers} = state.blind;
+function Outcome({state, blind, leave}) {
+  const {right, misled, answered, answers} = blind;
   const other = state.mistakes.filter(one => answers[one.sha256] === one.predicted);
   return html`<section>
     <h2>You saw the true class of ${right} of ${answered}</h2>

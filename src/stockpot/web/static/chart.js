@@ -17,11 +17,16 @@ function load() {
 }
 
 export function Chart({spec, label}) {
-  const place = useRef(null);
+  const place = useRef(null), view = useRef(null), turn = useRef(Promise.resolve()), last = useRef(null);
+  const text = JSON.stringify(spec);
   useEffect(() => {
-    let view = null, gone = false;
-    load().then(() => gone || window.vegaEmbed(place.current, spec, OPTIONS).then(made => { view = made; if (gone) made.finalize(); }));
-    return () => { gone = true; view?.finalize(); };
-  }, [JSON.stringify(spec)]);
+    last.current = text;
+    turn.current = turn.current.then(load).then(async () => {
+      if (last.current !== text) return;  // a newer one waits already, or the chart is gone
+      view.current?.finalize();
+      view.current = await window.vegaEmbed(place.current, spec, OPTIONS);
+    });
+  }, [text]);
+  useEffect(() => () => { last.current = null; view.current?.finalize(); }, []);
   return html`<div class="chart" role="img" aria-label=${label} ref=${place}></div>`;
 }

@@ -1,6 +1,6 @@
 // Collect: names of classes in, photos arrive while one looks; or one's own are dropped.
-import {html, useEffect, useRef, useState} from "./vendor/htm-preact.module.js";
-import {ask, at, many, photoAt, useAnswer} from "./api.js";
+import {html, useEffect, useState} from "./vendor/htm-preact.module.js";
+import {ask, many, photoAt, useAnswer} from "./api.js";
 
 const UPLOADS = 3;  // at once
 
@@ -28,11 +28,8 @@ export function Collect({say, work}) {
         ? html`<ul class="counts">${state.classes.map(one => html`<li key=${one.label}><b>${one.photos}</b> ${one.label}</li>`)}</ul>
           <p class="quiet">The last that came first. <a href="#review">Review them</a>, with a classifier looking over your shoulder.</p>`
         : html`<p class="quiet">None yet: search for some, or drop your own.</p>`}
-      <ul class="photos small" aria-label="The last photos">${state.last.map(file => {
-        const [label, name] = file.split("/");
-        return html`<li key=${file} class="photo"><img src=${photoAt({label, name}, 160)} alt="" width="160" height="160" />
-          <span class="label">${label}</span></li>`;
-      })}</ul>
+      <ul class="photos small" aria-label="The last photos">${state.last.map(one => html`<li key=${one.photo} class="photo">
+        <img src=${photoAt(one, 160)} alt="" width="160" height="160" /><span class="label">${one.label}</span></li>`)}</ul>
     </section>`;
 }
 
@@ -83,7 +80,6 @@ function Search({state, say, searching}) {
 function Own({state, say, refresh}) {
   const [label, setLabel] = useState("");
   const [told, setTold] = useState(null);
-  const picker = useRef(null);
   async function bring(files) {
     const named = files.map(([file, folder]) => [file, folder || label.trim()]);
     if (named.some(([, name]) => !name)) { say("Which class are these photos of? Type it below, or drop a folder of that name."); return; }
@@ -108,7 +104,11 @@ function Own({state, say, refresh}) {
     const plain = [...event.dataTransfer.files].map(file => [file, ""]);
     bring(entries.length ? (await Promise.all(entries.map(entry => filesIn(entry, "")))).flat() : plain);
   }
-  const chosen = event => bring([...event.target.files].map(file => [file, file.webkitRelativePath.split("/").at(-2)]));
+  function chosen(event) {
+    const files = [...event.target.files].filter(file => !file.name.startsWith("."));
+    bring(files.map(file => [file, file.webkitRelativePath.split("/").at(-2)]));
+    event.target.value = "";  // the same ones may be chosen again
+  }
   return html`<div>
     <h2>Or bring your own</h2>
     <div class="drop" onDrop=${drop} onDragOver=${event => event.preventDefault()}>
@@ -116,7 +116,7 @@ function Own({state, say, refresh}) {
       <p class="fields"><label>Class of single photos <input list="classes" value=${label} onInput=${event => setLabel(event.target.value)} /></label>
         <datalist id="classes">${state.classes.map(one => html`<option key=${one.label} value=${one.label} />`)}</datalist></p>
       <p class="fields"><label class="button">Choose photos <input type="file" multiple accept="image/*" onChange=${chosen} /></label>
-        <label class="button">Choose a folder <input type="file" webkitdirectory ref=${picker} onChange=${chosen} /></label></p>
+        <label class="button">Choose a folder <input type="file" webkitdirectory onChange=${chosen} /></label></p>
     </div>
     ${told && html`<div aria-live="polite">
       <progress aria-label="Photos brought in" max=${told.all} value=${told.done}></progress>

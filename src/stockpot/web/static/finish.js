@@ -12,16 +12,19 @@ export function Finish({say, work}) {
     </div>
     <section>
       <h2>Do it again</h2>
-      <p class="quiet">What was clicked, as commands and as Python: the same calls, from an empty folder on.</p>
+      <p class="quiet">What was done here, as commands and as Python, as far as the folder remembers it: run in an empty folder it is done again.</p>
       <div class="columns"><${Code} title="Commands" text=${state.commands} say=${say} /><${Code} title="Python" text=${state.python} say=${say} /></div>
     </section>`;
 }
 
+let draft = null;  // words that are not saved yet, while one looks at other pages: {text, saved}
+
 function Notes({state, say}) {
-  const [text, setText] = useState(state.notes);
-  const [saved, setSaved] = useState({text: state.notes, version: state.version});
+  const [text, setText] = useState(draft?.text ?? state.notes);
+  const [saved, setSaved] = useState(draft?.saved ?? {text: state.notes, version: state.version});
+  draft = text === saved.text ? null : {text, saved};
   const box = useRef(null);
-  useEffect(() => {  // leaving with words that are not kept asks first
+  useEffect(() => {  // leaving the app with words that are not saved asks first
     const ask = event => { if (text !== saved.text) event.preventDefault(); };
     addEventListener("beforeunload", ask);
     return () => removeEventListener("beforeunload", ask);

@@ -9,15 +9,16 @@ const SHOWN = 24;  // photos of a cell, and cards, before one asks for more
 
 export function Results({say, work}) {
   const [run, setRun] = useState("");
-  const [state, , setState] = useAnswer(`/api/results?${query({run})}`, work, say);
+  const [state, refresh, , waiting] = useAnswer(`/api/results?${query({run})}`, work, say);
   const [cell, setCell] = useState(null);  // [truth, predicted]
   const [close, setClose] = useState(null);  // the photo that is looked at closely
-  const [blind, setBlind] = useState(false);
+  const [blind, setBlind] = useState(null);  // the results whose mistakes are looked at without labels
+  const [open, setOpen] = useState(false);  // the mistakes, with their labels
   const [all, setAll] = useState(false);
-  if (!state) return html`<p class="quiet">No results to show yet. <a href="#train">Train</a></p>`;
-  if (blind) return html`<${Blind} state=${state} say=${say} leave=${() => setBlind(false)}
-    counted=${found => setState(now => ({...now, blind: found}))} />`;
-  const mapOf = (one, of, rather) => `/maps/${at(state.run, one.label, one.name)}?${query({of, rather_than: rather, scale: state.scale})}`;
+  if (!state) return waiting || work.running ? null : html`<p><a href="#train">Train</a>, or <a href="#collect">collect photos</a>.</p>`;
+  if (blind) return html`<${Blind} state=${blind} say=${say} leave=${() => { setBlind(null); refresh(); }} />`;
+  const shown = open || state.blind.answered === state.blind.asked;
+  const mapOf = (one, of, rather) => `/maps/${at(state.run, one.photo)}?${query({of, rather_than: rather, scale: state.scale})}`;
   return html`
     <section>
       <h2>Runs side by side</h2>
@@ -39,19 +40,21 @@ export function Results({say, work}) {
     <section>
       <h2>Mistakes</h2>
       ${state.mistakes.length === 0 ? html`<p>None among ${many(state.n, "photo")}.</p>` : html`
-        <p>${many(state.mistakes.length, "photo")} of ${state.n}, the surest first. Could a person tell?
-          <button onClick=${() => setBlind(true)}>Look at them without labels</button> <${Person} blind=${state.blind} /></p>
-        <p class="legend"><span class="swatch for"></span> for the class <span class="swatch against"></span> against it; one scale for all maps</p>
-        <div class="cards">${state.mistakes.slice(0, all ? undefined : SHOWN).map(one => html`<${Mistake} key=${one.sha256} one=${one} mapOf=${mapOf} look=${setClose} />`)}</div>
-        ${!all && state.mistakes.length > SHOWN && html`<p><button onClick=${() => setAll(true)}>Show all ${state.mistakes.length}</button></p>`}`}
+        <p>${many(state.mistakes.length, "photo")} of ${state.n}, the surest first. <${Person} blind=${state.blind} /></p>
+        ${!shown && html`<p class="fields">Could a person tell? Look before you see the labels.
+          <button class="main" onClick=${() => setBlind(state)}>Look at them without labels</button>
+          <button onClick=${() => setOpen(true)}>Show them with their labels</button></p>`}
+        ${shown && html`<p class="legend"><span class="swatch for"></span> for the class <span class="swatch against"></span> against it; one scale for all maps</p>
+          <div class="cards">${state.mistakes.slice(0, all ? undefined : SHOWN).map(one => html`<${Mistake} key=${one.sha256} one=${one} mapOf=${mapOf} look=${setClose} />`)}</div>
+          ${!all && state.mistakes.length > SHOWN && html`<p><button onClick=${() => setAll(true)}>Show all ${state.mistakes.length}</button></p>`}`}`}
     </section>
     <section>
       <h2>Some that it gets right</h2>
-      <ul class="photos">${state.correct.map(one => html`<li key=${one.name}><button class="photo bare" onClick=${() => setClose(one)}>
+      <ul class="photos">${state.correct.map(one => html`<li key=${one.photo}><button class="photo bare" onClick=${() => setClose(one)}>
         <img src=${mapOf(one, one.predicted, "")} alt=${`Map of ${one.label}, ${one.name}`} loading="lazy" width="160" height="160" />
         <span class="label">${one.label}</span><span class="quiet">${percent(one.probabilities[one.predicted])}</span></button></li>`)}</ul>
     </section>
-    ${close && html`<${Closer} key=${close.label + close.name} state=${state} one=${close} mapOf=${mapOf} say=${say} leave=${() => setClose(null)} />`}`;
+    ${close && html`<${Closer} key=${close.photo} state=${state} one=${close} mapOf=${mapOf} say=${say} leave=${() => setClose(null)} />`}`;
 }
 
 function Comparison({state, choose}) {
@@ -87,7 +90,7 @@ function Cell({state, cell: [truth, predicted], look}) {
   const photos = state.photos.filter(one => one.label === truth && one.predicted === predicted).sort((a, b) => b.probability - a.probability);
   const [all, setAll] = useState(false);
   return html`<h3>${many(photos.length, "photo")} of ${truth} ${truth === predicted ? "taken for what they are" : `taken for ${predicted}`}, the surest first</h3>
-    <ul class="photos small">${photos.slice(0, all ? undefined : SHOWN).map(one => html`<li key=${one.name}><button class="photo bare" onClick=${() => look(one)}>
+    <ul class="photos small">${photos.slice(0, all ? undefined : SHOWN).map(one => html`<li key=${one.photo}><button class="photo bare" onClick=${() => look(one)}>
       <img src=${photoAt(one, 160)} alt=${`${truth}, ${one.name}`} loading="lazy" width="160" height="160" /><span class="quiet">${percent(one.probability)}</span></button></li>`)}</ul>
     ${!all && photos.length > SHOWN && html`<p><button onClick=${() => setAll(true)}>Show all ${photos.length}</button></p>`}`;
 }
@@ -120,14 +123,14 @@ function Closer({state, one, mapOf, say, leave}) {
   const [channels, setChannels] = useState("");
   useEffect(() => {
     dialog.current.showModal();
-    ask(`/api/explained/${at(state.run, one.label, one.name)}`).then(setAnswer, error => { say(error.message); leave(); });
+    ask(`/api/explained/${at(state.run, one.photo)}`).then(setAnswer, error => { say(error.message); leave(); });
   }, []);
   return html`<dialog ref=${dialog} onClose=${leave} aria-label=${`${one.label}, ${one.name}`}>
     <p class="fields spread"><b>${one.label}/${one.name}</b> <button onClick=${() => dialog.current.close()}>Close</button></p>
     ${answer ? html`<${MapView} answer=${answer} truth=${one.label} photo=${photoAt(one, 640)} mapOf=${(of, rather) => mapOf(one, of, rather)} />
       <h3>The channels behind it</h3>
       <p class="fields">${state.classes.map(name => html`<button key=${name} aria-pressed=${channels === name} onClick=${() => setChannels(name)}>of ${name}</button>`)}</p>
-      ${channels && html`<img class="wide" src=${`/channels/${at(state.run, one.label, one.name)}?${query({of: channels})}`}
+      ${channels && html`<img class="wide" src=${`/channels/${at(state.run, one.photo)}?${query({of: channels})}`}
         alt=${`The channels that contribute most to ${channels}, arbitrary others, and their running sum on the photo`} />`}`
       : html`<p class="quiet">Looking …</p>`}
   </dialog>`;

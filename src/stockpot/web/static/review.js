@@ -37,20 +37,20 @@ export function Review({say, work}) {
     waiting.current.push(decision);
     setState(now => after(now, [decision]));
     say(`${photo.name}: ${to ? `moved to ${to}` : "set aside"}`);
-    send("/api/review/decisions", decision).finally(() => waiting.current.shift());
+    send("/api/review/decisions", decision);
   }
   const undo = () => send("/api/review/undo", {}, () => say("taken back"));
   function send(path, body, done = () => {}) {
+    const answered = () => { waiting.current = waiting.current.filter(one => one !== body); };
     busy.current = busy.current.then(() => ask(path, body)).then(answer => {
-      const open = path.endsWith("undo") ? waiting.current : waiting.current.slice(1);
-      setState(now => after({...now, ...answer}, open));
+      answered();
+      setState(now => after({...now, ...answer}, waiting.current));
       done();
-    }).catch(error => {
+    }).catch(error => {  // this one was not carried out; those after it are still to come
+      answered();
       say(error.message);
-      waiting.current = [];
-      return ask("/api/review").then(found => found.waiting || setState(found), () => {});
+      return ask("/api/review").then(found => found.waiting || setState(after(found, waiting.current)), () => {});
     });
-    return busy.current;
   }
   function press(event) {
     if (close || event.ctrlKey || event.metaKey || event.altKey || event.target.matches?.("input, select, textarea")) return;
@@ -99,8 +99,8 @@ function Photo({photo, active, classes, suspicion, choose, look, decide}) {
       ${photo.reasons.map(one => html`<span key=${one.rule} class="reason" title=${one.reason}><span class="badge">${one.rule}</span> ${one.reason}</span>`)}
       ${!reasons && suspicion > 0 && html`<span class="reason"><span class="badge soft">another class?</span></span>`}
       ${active && html`<span class="actions">
-        <button tabindex="-1" onClick=${act(() => decide(""))}>Set aside</button>
-        <select tabindex="-1" aria-label="Move to" onClick=${act(() => {})} onChange=${act(event => decide(event.target.value))}>
+        <button onClick=${act(() => decide(""))}>Set aside</button>
+        <select aria-label="Move to" onClick=${act(() => {})} onChange=${act(event => decide(event.target.value))}>
           <option value="">Move to …</option>
           ${classes.map((name, i) => name !== photo.label && html`<option key=${name} value=${name}>${`${i + 1} ${name}${name === photo.suggested ? " (suggested)" : ""}`}</option>`)}
         </select>
@@ -125,7 +125,7 @@ function Figures({state}) {
       <div>
         <p class="large">${change ? html`${percent(change.before)} → <b>${percent(change.now)}</b>` : html`<b>${percent(state.accuracy)}</b>`}</p>
         <p>${change
-          ? `on the ${change.n} photos that are in both; ${tested(change.test)} since the review was opened, ${tested(last.test)} by the last decision`
+          ? `on the ${change.n} photos that are in both; ${tested(change.test)} since the review was opened${last ? `, ${tested(last.test)} by the last decision` : ""}`
           : `of ${state.n} photos, each by a head that has not seen it`}</p>
         <p class="quiet">A live head (ridge regression, cross-validated), not the model that is saved.
           ${change && ` All ${change.n_now} photos that count now: ${percent(change.all_now)}; ${change.n_before - change.n} are left out.`}</p>

@@ -1,5 +1,5 @@
 // Train: a recipe, how long it will take here, its curves while it learns, and what came of it.
-import {html, useEffect, useState} from "./vendor/htm-preact.module.js";
+import {html, useEffect, useRef, useState} from "./vendor/htm-preact.module.js";
 import {ask, between, many, percent, useAnswer} from "./api.js";
 import {Chart} from "./chart.js";
 
@@ -18,13 +18,8 @@ export function Train({say, work}) {
   const [changes, setChanges] = useState({});
   const [name, setName] = useState("");
   const [forecast, setForecast] = useState(null);  // {of, number}
-  const [waiting, setWaiting] = useState(false);  // to train once the forecast is there
   const order = {recipe: chosen, start, changes, name}, key = JSON.stringify(order);
   const post = (path, body) => ask(path, body).catch(error => say(error.message));
-  const train = () => post("/api/train", order);
-  useEffect(() => {
-    if (waiting && !work.running) { setWaiting(false); train(); }
-  }, [waiting, work.running]);
   if (!state) return null;
   if (state.problem) return html`<p>${state.problem} <a href="#collect">Collect photos</a></p>`;
 
@@ -56,19 +51,19 @@ export function Train({say, work}) {
             <p class="fields">
               <label>Name of the run <input value=${name} placeholder=${offer.usual_name} onInput=${event => setName(event.target.value)} /></label>
               ${["tail", "tuned"].includes(chosen) && html`<label>Goes on from <select value=${start} onChange=${event => setStart(event.target.value)}>
-                <option value="">probe</option>${state.starts.filter(one => one !== "probe").map(one => html`<option key=${one} value=${one}>${one}</option>`)}</select></label>`}
+                <option value="">${state.probe}</option>${state.starts.map(one => html`<option key=${one} value=${one}>${one}</option>`)}</select></label>`}
               ${Object.entries(offer.fields).map(([field, value]) => html`<${Field} key=${chosen + field} field=${field} value=${changes[field] ?? value}
                 choices=${state.choices[field]} set=${given => setChanges(now => ({...now, [field]: given}))} />`)}
             </p>
           </details>
           <p class="fields">
-            <button class="main" disabled=${waiting || (work.running && !measuring)} onClick=${() => setWaiting(true)}>Train</button>
+            <button class="main" disabled=${work.running && !measuring} onClick=${() => post("/api/train", order)}>Train</button>
             <button disabled=${work.running} onClick=${() => measure(order)}>How long will it take?</button>
             <span aria-live="polite">${measuring ? "Measuring a few steps …" : known ? (work.result.seconds ? work.result.words : "Nothing to do: this run is there.") : ""}</span>
           </p>
         </div>`}
       </section>
-      <section aria-live="polite">
+      <section>
         <h2>${learning ? work.title : "Curves"}</h2>
         ${learning ? html`<${Curves} work=${work} />` : html`<p class="quiet">Drawn while a recipe learns. You may close this page meanwhile: the training goes on.</p>`}
       </section>
@@ -98,13 +93,23 @@ function Field({field, value, choices, set}) {
     : html`<input value=${value} inputmode=${typeof value === "number" ? "decimal" : null} onInput=${change} />`}</label>`;
 }
 
+// Curves are asked for and drawn one after another, however fast epochs are.
 function Curves({work}) {
   const [specs, setSpecs] = useState({});
-  useEffect(() => { ask("/api/train/curves").then(setSpecs, () => {}); }, [work.number, work.epochs]);
+  const drawn = useRef(""), asking = useRef(false), now = `${work.number}/${work.epochs}`;
+  useEffect(() => {
+    if (asking.current || drawn.current === now) return;
+    asking.current = true;
+    drawn.current = now;
+    ask("/api/train/curves").then(setSpecs, () => {}).finally(() => setTimeout(() => {
+      asking.current = false;
+      setSpecs(some => ({...some}));  // look again: epochs may have come meanwhile
+    }, 1000));
+  }, [now, specs]);
   const run = !work.running && work.result.run;
   return html`
-    <p>${run ? html`<b>${percent(run.accuracy)}</b> of ${run.n} photos it has not learned from (95 % interval ${between(run.interval)}).
-        Epoch ${run.chosen_epoch} of ${run.epochs} is kept${run.interrupted ? "; it was stopped early" : ""}.`
-      : `${many(work.epochs, "epoch")} so far.${work.asked_to_stop ? ` Stopping after this batch; the ${work.result.keep} of the epochs that are complete is kept.` : ""}`}</p>
+    <p role="status">${run ? html`<b>${percent(run.accuracy)}</b> of ${run.n} photos it has not learned from (95 % interval ${between(run.interval)}).
+        Epoch ${run.chosen_epoch} of ${run.epochs} is kept${run.interrupted ? "; it was stopped early" : ""}.` : ""}</p>
+    ${!run && html`<p>${many(work.epochs, "epoch")} so far.${work.asked_to_stop ? ` Stopping after this batch; the ${work.result.keep} of the epochs that are complete is kept.` : ""}</p>`}
     ${specs.loss && html`<${Chart} spec=${specs.loss} label="Loss by epoch" /><${Chart} spec=${specs.accuracy} label="Accuracy by epoch" />`}`;
 }

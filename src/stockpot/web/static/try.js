@@ -32,16 +32,16 @@ export function Try({say}) {
     <h2>Try it on a photo</h2>
     <div class="drop" onDrop=${drop} onDragOver=${event => event.preventDefault()}>
       <p class="fields">Drop or paste a photo here,
-        <label class="button">choose one <input type="file" accept="image/*" onChange=${event => look(event.target.files[0])} /></label>
+        <label class="button">choose one <input type="file" accept="image/*" onChange=${event => { look(event.target.files[0]); event.target.value = ""; }} /></label>
         <button onClick=${open}>take one</button></p>
     </div>
     ${camera && html`<${Camera} stream=${camera} take=${look} close=${() => setCamera(null)} />`}
     ${answer && html`<section aria-label="Answer">
       <${MapView} key=${answer.number} answer=${answer} photo=${`/api/try/${answer.number}/photo`}
         mapOf=${(of, rather) => `/api/try/${answer.number}/map?${query({of, rather_than: rather})}`} />
-      <p class="quiet">Answered by ${answer.run}, the project's best model.</p>
+      <p class="quiet">Answered by ${answer.run}, the project's best model.${answer.stale && " It learned from other photos than those that are there now."}</p>
       <h3>The training photos that it resembles most</h3>
-      ${nearest ? html`<ul class="photos small">${nearest.map(one => html`<li key=${one.name} class="photo">
+      ${nearest ? html`<ul class="photos small">${nearest.map(one => html`<li key=${one.photo} class="photo">
           <img src=${photoAt(one, 160)} alt="" width="160" height="160" />
           <span class="label">${one.label}</span><span class="quiet">cosine ${one.cosine.toFixed(2)}</span></li>`)}</ul>`
         : html`<p class="quiet">Looking for them …</p>`}
