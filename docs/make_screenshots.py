@@ -62,7 +62,7 @@ def look(address: str, project: Path) -> None:
         tab.get_by_role("button", name="Train", exact=True).click()
         tab.get_by_text("All choices").click()
         tab.locator("main", has_text="12 epochs so far").wait_for()
-        tab.wait_for_timeout(1500)
+        tab.evaluate("scrollTo(0, 0)")
         picture(tab, "train")
         tab.get_by_role("button", name="Stop").click()
         tab.locator("main", has_text="it was stopped early").first.wait_for()

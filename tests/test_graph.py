@@ -45,7 +45,9 @@ class Scaled(nn.Module):
 
 def backbone(scale: float) -> Backbone:
     half = (0.5, 0.5, 0.5)
-    return Backbone(Scaled(scale), Preprocessing(image_size=32, mean=half, std=half), name="scaled")
+    return Backbone(
+        Scaled(scale), preprocessing=Preprocessing(image_size=32, mean=half, std=half), name="scaled"
+    )
 
 
 def test_large_features_may_differ_by_what_rounding_makes_of_them(tmp_path):
