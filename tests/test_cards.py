@@ -56,4 +56,5 @@ def test_a_mistake_shows_both_classes(solar, tmp_path, rule, says):
     assert len(album.photos) == 3 and all(max(one.width, one.height) == 192 for one in album.photos.values())
     assert maps["anchor"] == photos["link"][0]
     doubts = ["Look at its label: when it was curated, this photo looks like a dog."]
-    assert photos["lines"][1:] == (doubts if says else [])
+    strange = ["The model says: none of these."] if mistake.explanation.none_of_these else []
+    assert photos["lines"][1:] == strange + (doubts if says else [])

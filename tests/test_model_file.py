@@ -3,10 +3,19 @@ import json
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from stockpot.errors import ModelError
-from stockpot.model.model_file import ModelFile, read_backbone, read_model, write_model
+from stockpot.model.model_file import (
+    UNCALIBRATED,
+    Calibration,
+    ModelFile,
+    read_backbone,
+    read_model,
+    write_model,
+)
+from stockpot.model.rejection import Rejection
 from stockpot.photos.preprocessing import Preprocessing
 
 
@@ -23,6 +32,8 @@ def model(tmp_path) -> ModelFile:
         attribution="somebody",
         weight=np.arange(6, dtype=np.float32).reshape(2, 3),
         bias=np.ones(2, np.float32),
+        calibration=Calibration(1.25, 100, "training"),
+        rejection=Rejection(np.eye(2, 3, dtype=np.float32), 0.4, 0.05, 100, "training"),
     )
 
 
@@ -30,7 +41,11 @@ def test_what_is_written_is_read(model):
     """Every field and every tensor comes back."""
     write_model(model, {"conv.weight": np.full((2, 2), 7, np.float32)})
     again = read_model(model.path)
+    for field in dataclasses.fields(Rejection):
+        assert np.array_equal(getattr(again.rejection, field.name), getattr(model.rejection, field.name))
     for field in dataclasses.fields(ModelFile):
+        if field.name == "rejection":
+            continue
         assert np.array_equal(getattr(again, field.name), getattr(model, field.name))
     assert read_backbone(model.path)["conv.weight"].tolist() == [[7, 7], [7, 7]]
     assert model.path.stat().st_mode & 0o777 == 0o666 & ~0o022
@@ -71,6 +86,28 @@ def test_a_head_of_another_shape_is_refused(model):
     write_model(dataclasses.replace(model, class_names=("a", "b", "c")), {})
     with pytest.raises(ModelError, match=r"3 classes.*\(2, 3\)"):
         read_model(model.path)
+
+
+def test_a_model_of_before_says_what_it_can(model):
+    """Neither calibrated nor able to say no: probabilities are as they were, and it is not known what is none."""
+    write_model(dataclasses.replace(model, rejection=None), {})
+    metadata = json.loads(safe_open(model.path, framework="numpy").metadata()["stockpot"])
+    del metadata["calibration"]
+    save_file(load_file(model.path), model.path, {"stockpot": json.dumps(metadata)})
+    again = read_model(model.path)
+    assert again.calibration == UNCALIBRATED and again.rejection is None
+
+
+def test_what_it_knows_of_itself_must_fit(model):
+    """Directions of another shape, and a temperature that is none."""
+    other = dataclasses.replace(model.rejection, directions=np.ones((2, 4), np.float32))
+    write_model(dataclasses.replace(model, rejection=other), {})
+    with pytest.raises(ModelError, match=r"directions \(2, 4\) beside weights \(2, 3\)"):
+        read_model(model.path)
+    for wrong in (0.0, -1.0, float("nan")):
+        write_model(dataclasses.replace(model, calibration=Calibration(wrong)), {})
+        with pytest.raises(ModelError, match="expected more than 0"):
+            read_model(model.path)
 
 
 def test_a_missing_file_is_named(tmp_path):

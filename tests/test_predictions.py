@@ -19,7 +19,7 @@ def some(count: int) -> list[Prediction]:
     return [
         Prediction(Path(f"p/{i}é.jpg"), "", 0.0, (), "is empty")
         if i % 3 == 2
-        else Prediction(Path(f"p/{i}é.jpg"), "dog", 0.75, (0.25, 0.75))
+        else Prediction(Path(f"p/{i}é.jpg"), "dog", 0.75, (0.25, 0.75), none_of_these=i % 2 == 0)
         for i in range(count)
     ]
 
@@ -51,8 +51,11 @@ def test_every_format_holds_the_same_rows(tmp_path, monkeypatch):
         "probability": None,
         "cat": None,
         "dog": None,
+        "none_of_these": None,
         "error": "is empty",
     }
+    assert [row["none_of_these"] for row in from_csv[:3]] == ["true", "false", ""]
+    assert [row["none_of_these"] for row in from_json[:3]] == [True, False, None]
     assert from_csv[2]["probability"] == "" and from_csv[2]["error"] == "is empty"
 
 
@@ -85,6 +88,7 @@ def test_a_class_called_as_a_column_spoils_nothing(tmp_path, name):
         "probability",
         "class error",
         "class path",
+        "none_of_these",
         "error",
     ]
 
@@ -109,11 +113,12 @@ def test_photos_are_sorted_by_class_and_none_is_overwritten(tmp_path):
     unsure = Prediction(tmp_path / "b" / "1.png", "dog", 0.6, (0.4, 0.6))
     out = tmp_path / "sorted"
     gone = Prediction(tmp_path / "gone.png", "dog", 0.9, (0.1, 0.9))
-    answers = (first, second, first, second, unsure, some(3)[2], gone)
+    stranger = Prediction(tmp_path / "b" / "1.png", "dog", 0.6, (0.4, 0.6), none_of_these=True)
+    answers = (first, second, first, second, unsure, some(3)[2], gone, stranger)
     with open_table(tmp_path / "t.jsonl", NAMES) as table:
-        assert record(answers, table, out, unsure_below=0.7) == (5, 2)
+        assert record(answers, table, out, unsure_below=0.7) == (6, 2)
     rows = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text("utf-8").splitlines()]
-    assert [row["error"] for row in rows[5:]] == ["is empty", "cannot be opened (No such file or directory)"]
+    assert [row["error"] for row in rows[5:7]] == ["is empty", "cannot be opened (No such file or directory)"]
     found = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    assert found == {"dog/1.png", "dog/1-2.png", "unsure/1.png"}
+    assert found == {"dog/1.png", "dog/1-2.png", "unsure/1.png", "none of these/1.png"}
     assert (out / "dog" / "1-2.png").read_bytes() == second.path.read_bytes()

@@ -7,15 +7,16 @@ The house, in the order in which data flows::
     tables.py     tables as a notebook shows them
     project.py    the names on disk, the lock, atomic writing
     photos/       photo · pixels · preprocessing · index · duplicates · splits · intake · samples · cifar10
-    model/        a finished model, without torch: model_file · engine · prediction · activation_maps · overlay
+    model/        a finished model, without torch: rejection · model_file · engine · prediction · activation_maps ·
+                  overlay
     collection/   hits · duckduckgo · openverse · addresses · fetching · arrivals · own_photos · known_names ·
                   collection
     backbones/    catalog · backbone · xception · cifar_resnet · timm_models · keras_files · weight_files ·
                   downloads · weights · graph
     learning/     recipes · classifier · freezing · starting · features · augmentation · prefixes · inputs ·
                   devices · folding · fitting · precision · checkpoint · stopping · training · forecast ·
-                  evaluation · calibration · saving · seeds · runs · live_head · resampling · comparison · models ·
-                  predictions · status · pretraining · muon
+                  evaluation · calibration · knowing · saving · seeds · runs · live_head · resampling · comparison ·
+                  models · predictions · status · pretraining · muon
     curation/     findings · checks · shortcuts · known_by_sight · journal · curation · review
     explanation/  explanation · channels · faithfulness · shortcuts · neighbors · mistakes · selection · blind
     reporting/    points · texts · pictures · charts · blocks · readings · calls · notes · material · origins ·

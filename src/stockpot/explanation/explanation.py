@@ -20,7 +20,7 @@ from stockpot.learning.models import Place, list_files, load_model
 from stockpot.model.activation_maps import activation_maps, residual
 from stockpot.model.model_file import ModelFile
 from stockpot.model.overlay import common_scale, legend, paint
-from stockpot.model.prediction import softmax
+from stockpot.model.prediction import calibrated
 from stockpot.photos.pixels import thumbnail
 from stockpot.photos.preprocessing import read_prepared
 from stockpot.progress import Progress, silent
@@ -48,8 +48,16 @@ class Explanation:
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
-        """Softmax of the logits: `(K,)`."""
-        return softmax(self.logits)
+        """How sure the model is of each class, calibrated: `(K,)`."""
+        return calibrated(self.logits, self.model)
+
+    @property
+    def none_of_these(self) -> bool | None:
+        """Tell whether it resembles no class; None where the model cannot say."""
+        if self.model.rejection is None:
+            return None
+        features = self.feature_maps.mean(axis=(1, 2), dtype=np.float32)
+        return bool(self.model.rejection.rejects(features[None])[0])
 
     @property
     def predicted(self) -> str:
@@ -100,6 +108,7 @@ class Explanation:
         return {
             "path": str(self.photo),
             "label": self.predicted,
+            "none_of_these": self.none_of_these,
             "probabilities": dict(zip(self.class_names, map(float, self.probabilities), strict=True)),
             "logits": dict(zip(self.class_names, map(float, self.logits), strict=True)),
             "residual": self.residual,

@@ -13,6 +13,7 @@ from stockpot import project as disk
 from stockpot.explanation.explanation import Explanation
 from stockpot.learning.features import cached_features
 from stockpot.learning.models import model_engine
+from stockpot.model.rejection import unit
 from stockpot.photos.photo import Photo
 from stockpot.photos.splits import Split
 from stockpot.progress import Progress, silent
@@ -54,9 +55,4 @@ def nearest_training_photos(
 
 def cosines(features: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return cosines `(n, m)` of rows `(n, C)` and `(m, C)`; a row of zeros is near to nothing."""
-    return np.asarray(_unit(features) @ _unit(others).T)
-
-
-def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    return np.asarray(features / np.where(lengths > 0, lengths, 1))
+    return np.asarray(unit(features) @ unit(others).T)

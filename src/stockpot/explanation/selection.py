@@ -30,6 +30,8 @@ class Selection:
 
     correct: tuple[Explanation, ...]  # class by class, within a class the most typical first
     mistakes: tuple[Mistake, ...]  # the surest first
+    logits: NDArray[np.float32]  # (N, K) of all validation photos, in their order
+    rejected: int  # of them resemble no class
 
 
 def explain_run(project: disk.Project, run: Run, split: Split, progress: Progress = silent) -> Selection:
@@ -79,7 +81,8 @@ def explain_run(project: disk.Project, run: Run, split: Split, progress: Progres
             features_of(split.training).pooled,
         )
     mistakes.sort(key=lambda mistake: -mistake.explanation.probability)
-    return Selection(tuple(map(explained, chosen)), tuple(mistakes))
+    rejected = int(model.rejection.rejects(features.pooled).sum()) if model.rejection else 0
+    return Selection(tuple(map(explained, chosen)), tuple(mistakes), logits, rejected)
 
 
 def farthest_first(features: NDArray[np.float32], count: int) -> list[int]:

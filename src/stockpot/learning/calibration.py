@@ -1,6 +1,6 @@
-"""Whether a model is as often right as it is sure.
+"""Whether a model is as often right as it is sure, and how to make it so.
 
-`N` photos.
+`N` photos, `K` classes.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 
 FEWEST = 10  # photos of a group
 MOST = 10  # groups
+LOWEST, HIGHEST = (
+    0.05,
+    20.0,
+)  # temperatures: few photos that are all right, or all wrong, have none of their own
 
 
 @dataclass(frozen=True)
@@ -67,3 +71,25 @@ def _group(probabilities: NDArray[np.floating], right: NDArray[np.bool_]) -> Gro
 
     low, high = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
     return Group(len(right), float(probabilities.mean()), float(right.mean()), (float(low), float(high)))
+
+
+def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+    """Return what logits are to be divided by so that their softmax fits the labels best.
+
+    Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.
+
+    Args:
+        logits: `(N, K)`, of photos that were not learned from; N at least 1.
+        labels: `(N,)`, indices.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    rows = np.arange(len(labels))
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits.astype(np.float64) / np.exp(log_temperature)
+        return float(-log_softmax(scaled, axis=1)[rows, labels].mean())
+
+    found = minimize_scalar(loss, bounds=np.log((LOWEST, HIGHEST)), method="bounded")
+    return float(np.exp(found.x))

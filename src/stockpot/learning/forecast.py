@@ -20,6 +20,7 @@ from stockpot.learning.devices import find_device, frozen_engine
 from stockpot.learning.features import missing_features
 from stockpot.learning.fitting import fit, measure
 from stockpot.learning.inputs import AT_ONCE, SMALL, Inputs, fixed, from_photos, read_pixels
+from stockpot.learning.knowing import FOLDS
 from stockpot.learning.prefixes import Variation, graph_before, missing_views
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import find_run, run_folder
@@ -103,7 +104,8 @@ def _of_head(
         graph = ensure_graph(opened.graphs, backbone.key, lambda: backbone, progress)
         preparing = missing * _seconds_a_photo(frozen_engine(graph, backbone, device), recipe.image_size)
     some = torch.randn(len(sides.training), backbone.num_features)
-    return Forecast(preparing, _learning(classifier.head, _one_class(some), recipe, sides))
+    learning = _learning(classifier.head, _one_class(some), recipe, sides)
+    return Forecast(preparing + (FOLDS - 1) * learning, learning)  # once more without each fold: calibrating
 
 
 def _of_all(recipe: Recipe, sides: Split, classifier: Classifier, device: torch.device) -> Forecast:
@@ -131,7 +133,8 @@ def _of_tail(
         opened, sides.training, Variation(recipe.augment, recipe.views, recipe.seed), key
     ) + missing_views(opened, sides.validation, Variation(recipe.augment, 1, recipe.seed), key)
     size = recipe.image_size
-    preparing = views * _seconds_a_photo(frozen_engine(graph, before, device), size)
+    photos = len(sides.training) + len(sides.validation)  # each goes through it once more at the end
+    preparing = (views + photos) * _seconds_a_photo(frozen_engine(graph, before, device), size)
     preparing += _reading_seconds(sides, backbone.preprocessing) + _finishing_seconds(classifier)
     with torch.no_grad():
         maps = before(torch.randint(0, 256, (AT_ONCE, size, size, 3), dtype=torch.uint8))
@@ -149,7 +152,10 @@ def _learning(module: nn.Module, inputs: Inputs, recipe: Recipe, sides: Split) -
     learning = fit(module, inputs, inputs, replace(recipe, epochs=2))[-1].seconds / n
     looking = _fastest(lambda: measure(module, inputs)) / n
     an_epoch = (learning - looking) * len(sides.training) + looking * len(sides.validation)
-    return recipe.epochs * an_epoch
+    at_the_end = (
+        0.0 if recipe.trainable == "head" else looking * (len(sides.training) + len(sides.validation))
+    )
+    return recipe.epochs * an_epoch + at_the_end
 
 
 def _finishing_seconds(classifier: Classifier) -> float:

@@ -136,4 +136,4 @@ def evaluate(place: Place, folder: Path | str, progress: Progress = silent) -> t
         rows.append(answer)
         progress("evaluating", len(rows), len(index.photos))
     truth = np.array([names.index(photo.label) for photo in index.photos])
-    return evaluate_logits(np.stack(rows), truth, names), index
+    return evaluate_logits(predictor.logits(np.stack(rows)), truth, names), index

@@ -13,20 +13,22 @@ from stockpot.model.prediction import Prediction
 from stockpot.project import replacing, write_bytes
 
 UNSURE = "unsure"  # folder of the photos whose label is less probable than asked for
+NONE = "none of these"  # folder of the photos that resemble no class
 _ROWS = 1024  # of a Parquet row group
 
 
 def columns(class_names: Iterable[str]) -> list[str]:
     """Return the names of a table's columns; a class that is called as another column has `class ` before it."""
-    own = ("path", "label", "probability", "error")
-    return [*own[:3], *(f"class {name}" if name in own else name for name in class_names), own[3]]
+    own = ("path", "label", "probability", "none_of_these", "error")
+    return [*own[:3], *(f"class {name}" if name in own else name for name in class_names), *own[3:]]
 
 
 def row(prediction: Prediction, class_names: tuple[str, ...]) -> list[Any]:
     """Return the values of a table's row; those of a file that cannot be read are empty but for the error."""
     if prediction.error:
-        return [str(prediction.path), "", None, *(None for _ in class_names), prediction.error]
-    return [str(prediction.path), prediction.label, prediction.probability, *prediction.probabilities, ""]
+        return [str(prediction.path), "", None, *(None for _ in class_names), None, prediction.error]
+    values = (prediction.label, prediction.probability, *prediction.probabilities, prediction.none_of_these)
+    return [str(prediction.path), *values, ""]
 
 
 class Table(Protocol):
@@ -68,8 +70,9 @@ def check_request(
         raise WrongUse(f"{output} must end in {', '.join(_KINDS)}: --output predictions.csv")
     if not 0 <= unsure_below <= 1:
         raise WrongUse(f"unsure_below is {unsure_below}; expected a probability from 0 to 1.")
-    if sort_into is not None and UNSURE in class_names:
-        raise WrongUse(f"A class is called {UNSURE!r}, as the folder of unsure photos is: rename the class.")
+    for name in (UNSURE, NONE):
+        if sort_into is not None and name in class_names:
+            raise WrongUse(f"A class is called {name!r}, as the folder of such photos is: rename the class.")
 
 
 def open_stream(stream: Any, class_names: tuple[str, ...], as_json: bool) -> AbstractContextManager[Table]:
@@ -94,11 +97,14 @@ class _CsvTable:
 
     def write(self, prediction: Prediction) -> None:
         """Add a row."""
-        shown = (
-            f"{value:.6f}" if isinstance(value, float) else value
-            for value in row(prediction, self.class_names)
-        )
+        shown = (_as_text(value) for value in row(prediction, self.class_names))
         csv.writer(self.file, lineterminator="\n").writerow(shown)
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.6f}" if isinstance(value, float) else value
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,7 @@ class _ParquetTable:
 
         self.class_names = class_names
         text, number = pyarrow.string(), pyarrow.float64()
-        kinds = [text, text, number, *(number for _ in class_names), text]
+        kinds = [text, text, number, *(number for _ in class_names), pyarrow.bool_(), text]
         self.schema = pyarrow.schema(list(zip(columns(class_names), kinds, strict=True)))
         self.writer = parquet.ParquetWriter(path, self.schema)
         self.rows: list[list[Any]] = []
@@ -180,7 +186,7 @@ def record(
     Args:
         predictions: in any number; none is kept.
         table: takes a row each.
-        sort_into: one folder a class is made in it, and `unsure`; nothing there is overwritten.
+        sort_into: one folder a class is made in it, `unsure` and `none of these`; nothing there is overwritten.
         unsure_below: probability below which a photo goes to `unsure`.
 
     Returns:
@@ -202,11 +208,9 @@ def _sorted(folder: Path, prediction: Prediction, unsure_below: float) -> Predic
         data = prediction.path.read_bytes()
     except OSError as error:
         return Prediction(prediction.path, "", 0.0, (), f"cannot be opened ({error.strerror})")
-    name = (
-        folder
-        / (UNSURE if prediction.probability < unsure_below else prediction.label)
-        / prediction.path.name
-    )
+    unsure = prediction.probability < unsure_below
+    room = NONE if prediction.none_of_these else UNSURE if unsure else prediction.label
+    name = folder / room / prediction.path.name
     target, number = name, 1
     while target.exists() and target.read_bytes() != data:
         number += 1

@@ -31,8 +31,9 @@ from stockpot.learning.runs import CHECKED_PHOTOS, Checks, Epoch, Run, read_run
 from stockpot.learning.starting import learned_before, photo_id
 from stockpot.model.activation_maps import activation_maps, residual
 from stockpot.model.engine import BATCH_SIZE, available_threads
-from stockpot.model.model_file import ModelFile, read_model, write_model
+from stockpot.model.model_file import UNCALIBRATED, Calibration, ModelFile, read_model, write_model
 from stockpot.model.prediction import softmax
+from stockpot.model.rejection import Rejection
 from stockpot.photos.preprocessing import read_prepared
 from stockpot.photos.splits import Split
 
@@ -57,6 +58,8 @@ class Trained:
     evaluation: Evaluation
     audit: FreezeAudit
     seconds: dict[str, float]  # by stage
+    calibration: Calibration = UNCALIBRATED
+    rejection: Rejection | None = None
 
 
 def save_run(folder: Path, project: disk.Project, trained: Trained, features: Features) -> Run:
@@ -84,7 +87,8 @@ def save_run(folder: Path, project: disk.Project, trained: Trained, features: Fe
     disk.write_json(folder / "recipe.json", trained.recipe.to_json())
     lines = [json.dumps(asdict(epoch)) + "\n" for epoch in trained.history]
     disk.write_bytes(folder / "history.jsonl", "".join(lines).encode())
-    write_predictions(folder / "predictions.csv", project, sides, trained.logits)
+    cooled = trained.logits / np.float32(trained.calibration.temperature)
+    write_predictions(folder / "predictions.csv", project, sides, cooled)
     disk.write_json(
         folder / "environment.json", environment(trained.device) | {"precision": trained.precision}
     )
@@ -122,6 +126,8 @@ def _write_model(path: Path, trained: Trained, graphs: Path) -> None:
         learned_from=tuple(
             sorted({photo_id(photo) for photo in trained.split.training} | learned_before(trained.recipe))
         ),
+        calibration=trained.calibration,
+        rejection=trained.rejection,
     )
     graph = b"" if backbone.buildable else (graphs / f"{backbone.key}.onnx").read_bytes()
     write_model(model, {name: tensor.numpy() for name, tensor in backbone.weights().items()}, graph)
@@ -170,7 +176,7 @@ def _forward(backbone: Backbone, head: nn.Linear, pixels: Tensor) -> tuple[NDArr
 
 
 def write_predictions(path: Path, project: disk.Project, sides: Split, logits: NDArray[np.float32]) -> None:
-    """Write one row a validation photo: logits `(N, K)` as probabilities, beside the truth."""
+    """Write one row a validation photo: calibrated logits `(N, K)` as probabilities, beside the truth."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "sha256", "truth", "label", "probability", *sides.class_names])

@@ -25,10 +25,11 @@ from stockpot.learning.features import Features, cached_features
 from stockpot.learning.fitting import chosen_epoch, fit
 from stockpot.learning.freezing import audit_freeze, snapshot
 from stockpot.learning.inputs import Inputs, fixed, from_photos, from_views, read_pixels
+from stockpot.learning.knowing import know_from_folds, know_from_validation
 from stockpot.learning.precision import precision_of
 from stockpot.learning.prefixes import Variation, Views, cached_views, forget_views, graph_before
 from stockpot.learning.recipes import Recipe
-from stockpot.learning.runs import Epoch, Run, find_run, run_folder
+from stockpot.learning.runs import Epoch, Run, find_run, run_folder, started_from
 from stockpot.learning.saving import Trained, save_run
 from stockpot.learning.seeds import has_seed, save_seed, seed_folder
 from stockpot.learning.starting import check_unseen, start_classifier
@@ -132,6 +133,7 @@ class _Training:
         """Learn, and keep all of it as a run."""
         disk.write_json(self.folder / "recipe.json", self.recipe.to_json())  # whose folder it is from now on
         trained, features, clean = self._learn()
+        trained = self._knowing(trained, features)
         run = save_run(self.folder, self.opened, trained, features)
         if not run.interrupted:
             clean()
@@ -140,6 +142,23 @@ class _Training:
             ):  # Ctrl-C in the last epoch: complete, but no more is wanted
                 raise KeyboardInterrupt
         return run
+
+    def _knowing(self, trained: Trained, seen: Features) -> Trained:
+        """Find out how sure the model may be, and what is none of its classes."""
+        started = time.perf_counter()
+        sides, recipe = self.sides, self.recipe
+        labels, truth = (
+            _labels(side, sides.class_names).numpy() for side in (sides.training, sides.validation)
+        )
+        features = self._features(trained.classifier.backbone, sides.training).pooled
+        known = None
+        if recipe.trainable == "head" and not started_from(recipe.to_json()):
+            groups = [photo.group for photo in sides.training]
+            known = know_from_folds(recipe, features, labels, groups, len(sides.class_names))
+        if known is None:
+            known = know_from_validation(features, labels, seen.pooled, truth, trained.logits)
+        seconds = trained.seconds | {"calibrating": time.perf_counter() - started}
+        return replace(trained, calibration=known[0], rejection=known[1], seconds=seconds)
 
     def beside(self, run: Run) -> None:
         """Learn with another seed than a run's, and keep figures, predictions and head beside it.

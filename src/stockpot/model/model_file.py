@@ -1,6 +1,7 @@
 """`model.safetensors`: one file with everything that is needed to predict and to explain. No pickle.
 
-Tensors are named `backbone.*`, `head.weight` `(K, C)` and `head.bias` `(K,)`; the metadata holds one JSON text.
+Tensors are named `backbone.*`, `head.weight` `(K, C)`, `head.bias` `(K,)` and, where it can say "none of these",
+`rejection.directions` `(K, C)`; the metadata holds one JSON text.
 A model on a network that stockpot cannot build carries its ONNX graph as the bytes `graph`.
 """
 
@@ -15,13 +16,27 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from stockpot.errors import FolderError, ModelError
+from stockpot.model.rejection import Rejection
 from stockpot.photos.preprocessing import Preprocessing, from_json
 from stockpot.project import replacing
 
 FORMAT = 1
 _KEY = "stockpot"
+_REJECTION = ("threshold", "rate", "n", "held_out")
 
 Tensors = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How sure a model may be."""
+
+    temperature: float  # what logits are divided by before softmax
+    n: int = 0  # photos that it was chosen on; none: as it was trained
+    held_out: str = ""  # which: "training" photos, in turn, or "validation" photos
+
+
+UNCALIBRATED = Calibration(1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +54,8 @@ class ModelFile:
     weight: NDArray[np.float32]  # (K, C)
     bias: NDArray[np.float32]  # (K,)
     learned_from: tuple[str, ...] = ()  # 12 hexadecimal digits of the sha256 of every photo
+    calibration: Calibration = UNCALIBRATED
+    rejection: Rejection | None = None  # None: it cannot say "none of these"
 
     @property
     def key(self) -> str:
@@ -67,9 +84,13 @@ def write_model(model: ModelFile, backbone: Tensors, graph: bytes = b"") -> None
         "metrics": model.metrics,
         "attribution": model.attribution,
         "learned_from": model.learned_from,
+        "calibration": asdict(model.calibration),
     }
     tensors = {f"backbone.{name}": np.ascontiguousarray(value) for name, value in backbone.items()}
     tensors |= {"head.weight": model.weight, "head.bias": model.bias}
+    if model.rejection:
+        tensors["rejection.directions"] = model.rejection.directions
+        metadata["rejection"] = {name: getattr(model.rejection, name) for name in _REJECTION}
     if graph:
         tensors["graph"] = np.frombuffer(graph, np.uint8)
     with replacing(model.path) as temporary:
@@ -105,6 +126,8 @@ def read_model(path: Path) -> ModelFile:
                 weight=file.get_tensor("head.weight"),
                 bias=file.get_tensor("head.bias"),
                 learned_from=tuple(metadata.get("learned_from", ())),
+                calibration=Calibration(**metadata.get("calibration", asdict(UNCALIBRATED))),
+                rejection=_read_rejection(metadata, file),
             )
     except FileNotFoundError:
         raise ModelError(f"There is no model file {path}: train one, or give another path.") from None
@@ -152,12 +175,27 @@ def read_graph(path: Path) -> bytes:
         raise ModelError(f"{path} is damaged ({_reason(error)}): train again or copy it anew.") from None
 
 
+def _read_rejection(metadata: dict[str, Any], file: Any) -> Rejection | None:
+    if "rejection" not in metadata:
+        return None
+    return Rejection(file.get_tensor("rejection.directions"), **metadata["rejection"])
+
+
 def _check_shapes(model: ModelFile) -> None:
     classes = len(model.class_names)
     if model.weight.ndim != 2 or len(model.weight) != classes or model.bias.shape != (classes,):
         raise ModelError(
             f"{model.path} names {classes} classes, but its head has weights {model.weight.shape} and "
             f"bias {model.bias.shape}: train again or copy it anew."
+        )
+    if model.rejection and model.rejection.directions.shape != model.weight.shape:
+        raise ModelError(
+            f"{model.path} has directions {model.rejection.directions.shape} beside weights "
+            f"{model.weight.shape}: train again or copy it anew."
+        )
+    if not 0 < model.calibration.temperature < float("inf"):
+        raise ModelError(
+            f"{model.path} has the temperature {model.calibration.temperature}, expected more than 0: train again."
         )
 
 

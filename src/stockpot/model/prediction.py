@@ -20,13 +20,17 @@ Logits = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one file; `label` is empty and `error` says why where it cannot be decoded."""
+    """What a model says of one file; `label` is empty and `error` says why where it cannot be decoded.
+
+    `label` is the likeliest class also of what is none of them.
+    """
 
     path: Path
     label: str
     probability: float  # of `label`
     probabilities: tuple[float, ...]  # in the order of class_names
     error: str = ""
+    none_of_these: bool | None = None  # it resembles no class; None: the model cannot say
 
 
 @dataclass(frozen=True)
@@ -36,32 +40,34 @@ class Predictor:
     model: ModelFile
     engine: Engine
 
-    def logits(self, features: NDArray[np.float32]) -> Logits:
+    def logits(self, features: NDArray[np.floating]) -> Logits:
         """Return `(N, K)` logits of `(N, C)` pooled features."""
-        return features @ self.model.weight.T + self.model.bias
+        return np.asarray(features @ self.model.weight.T + self.model.bias, np.float32)
 
     def predict(self, paths: Iterable[Path]) -> Iterator[Prediction]:
         """Yield a prediction for every path, in order; a bad file becomes one with an `error`."""
+        rejection = self.model.rejection
         for path, answer in self.stream(paths):
             if isinstance(answer, UnreadablePhoto):
                 yield Prediction(path, "", 0.0, (), str(answer))
                 continue
-            probabilities = softmax(answer)
+            probabilities = calibrated(self.logits(answer), self.model)
             best = int(probabilities.argmax())
             yield Prediction(
                 path,
                 self.model.class_names[best],
                 float(probabilities[best]),
                 tuple(map(float, probabilities)),
+                none_of_these=bool(rejection.rejects(answer[None])[0]) if rejection else None,
             )
 
-    def stream(self, paths: Iterable[Path]) -> Iterator[tuple[Path, Logits | UnreadablePhoto]]:
-        """Yield the logits `(K,)` of every path, in order, or why there are none."""
+    def stream(self, paths: Iterable[Path]) -> Iterator[tuple[Path, NDArray[np.float32] | UnreadablePhoto]]:
+        """Yield the pooled features `(C,)` of every path, in order, or why there are none."""
         for batch in batches(paths, self):
             pixels = [answer for _, answer in batch if not isinstance(answer, UnreadablePhoto)]
-            logits = iter(self.logits(self.engine.run(np.stack(pixels))[0]) if pixels else ())
+            features = iter(self.engine.run(np.stack(pixels))[0] if pixels else ())
             for path, answer in batch:
-                yield path, answer if isinstance(answer, UnreadablePhoto) else next(logits)
+                yield path, answer if isinstance(answer, UnreadablePhoto) else next(features)
 
 
 def batches(
@@ -76,6 +82,11 @@ def batches(
             batch = []
     if batch:
         yield batch
+
+
+def calibrated(logits: Logits, model: ModelFile) -> NDArray[np.float32]:
+    """Return the probabilities that a model gives with some logits, along the last axis."""
+    return softmax(logits / np.float32(model.calibration.temperature))
 
 
 def softmax(logits: Logits) -> NDArray[np.float32]:

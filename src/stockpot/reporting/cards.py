@@ -47,6 +47,7 @@ def mistake_photos(project: Project, mistake: Mistake, album: Album, say: Texts)
         ],
         "lines": [
             say("mistakes.sure", **_sure(wrong)),
+            *([say("mistakes.none_of_these")] if wrong.none_of_these else []),
             *(say("mistakes.doubt", reason=reason) for reason in read_reasons(project, mistake.photo)),
         ],
         "link": (f"{mistake_anchor(mistake.photo)}-maps", say("mistakes.to_maps")),

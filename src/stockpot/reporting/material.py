@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stockpot import project as disk
 from stockpot.errors import ProjectError
@@ -18,6 +19,7 @@ from stockpot.learning.calibration import Reliability, measure_reliability
 from stockpot.learning.comparison import Comparison, Predicted, Row, compare, read_predictions
 from stockpot.learning.runs import Run, best_run, read_runs
 from stockpot.model.model_file import ModelFile, read_model
+from stockpot.model.prediction import softmax
 from stockpot.photos.photo import Photo
 from stockpot.photos.splits import Split, look_at_split
 from stockpot.progress import Progress
@@ -88,9 +90,21 @@ class Material:
     @cached_property
     def reliability(self) -> Reliability:
         """How sure the run's model is beside how often it is right."""
-        said = self.predicted.values()
-        right = np.array([one.truth == one.label for one in said])
-        return measure_reliability(np.array([one.probability for one in said]), right)
+        said = np.array([one.probability for one in self._said])
+        return measure_reliability(said, self._right)
+
+    @cached_property
+    def uncalibrated(self) -> Reliability:
+        """The same as if its logits were not divided by a temperature."""
+        return measure_reliability(softmax(self.selection.logits).max(axis=1), self._right)
+
+    @property
+    def _right(self) -> NDArray[np.bool_]:
+        return np.array([one.truth == one.label for one in self._said])
+
+    @property
+    def _said(self) -> list[Predicted]:
+        return [self.predicted[photo.sha256] for photo in self.split.validation]
 
     @property
     def behind(self) -> dict[tuple[str, str], list[Photo]]:

@@ -31,8 +31,10 @@ from stockpot.reporting.material import Material
 from stockpot.reporting.pictures import Album
 from stockpot.reporting.readings import (
     confused_pairs,
+    read_calibration,
     read_confusion,
     read_learning_curve,
+    read_rejection,
     read_reliability,
     read_remarks,
     read_test,
@@ -200,6 +202,15 @@ def _sure(material: Material, photo: Photo, say: Texts) -> str:
     return say("maps.predicted", label=said.label, probability=said.probability)
 
 
+def _own_knowledge(material: Material, say: Texts) -> list[str]:
+    """Say how probabilities were calibrated, and what is none of the classes."""
+    model, n = material.model, material.run.evaluation.n
+    return [
+        read_calibration(model, material.uncalibrated.error, say),
+        read_rejection(model, material.selection.rejected, n, say),
+    ]
+
+
 def _reliability(material: Material, say: Texts) -> Blocks:
     found = material.reliability
     head = [
@@ -215,6 +226,7 @@ def _reliability(material: Material, say: Texts) -> Blocks:
     return [
         heading(say("evaluation.reliability")),
         text(read_reliability(found, say)),
+        *(text(words) for words in _own_knowledge(material, say) if words),
         chart(reliability_chart(found, say), say("evaluation.reliability")),
         text(say("evaluation.reliability_how", bins=len(found.groups)), "quiet"),
         hidden(say("page.table"), table(head, rows)),

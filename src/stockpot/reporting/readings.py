@@ -254,6 +254,25 @@ def read_reliability(found: Reliability, say: Texts) -> str:
     )
 
 
+def read_calibration(model: ModelFile, error: float, say: Texts) -> str:
+    """Say what logits are divided by, and the calibration error without it; nothing where they are not."""
+    found = model.calibration
+    if not found.n:
+        return ""
+    figures = {"temperature": found.temperature, "n": found.n, "error": error}
+    return say(f"evaluation.reliability_temperature_{found.held_out}", **figures)
+
+
+def read_rejection(model: ModelFile, rejected: int, n: int, say: Texts) -> str:
+    """Say what is none of the classes; nothing where the model cannot say so."""
+    found = model.rejection
+    if found is None:
+        return ""
+    held_out = say(f"evaluation.held_out_{found.held_out}")
+    figures = {"rate": found.rate, "n": found.n, "rejected": rejected, "all": n}
+    return say("evaluation.rejection", held_out=held_out, **figures)
+
+
 def read_seconds(run: Run, say: Texts) -> str:
     """Say how long each stage took."""
     parts = (f"{say.stage(stage)} {say.number(value, '.1f')} s" for stage, value in run.seconds.items())

@@ -73,7 +73,8 @@ def routes(desk: Desk) -> APIRouter:
 def told(one: Explanation) -> dict[str, Any]:
     """Return what a model says of a photo, as pages are told."""
     json = one.to_json()
-    return {"predicted": json["label"], "probabilities": json["probabilities"], "logits": json["logits"]}
+    names = ("none_of_these", "probabilities", "logits")
+    return {"predicted": json["label"], **{name: json[name] for name in names}}
 
 
 def _results(desk: Desk, name: str) -> Results | None:

@@ -19,6 +19,8 @@ export function MapView({photo, mapOf, answer, truth}) {
       <figcaption><span class="swatch for"></span> for <span class="swatch against"></span> against</figcaption>
     </figure>
     <div>
+      ${answer.none_of_these && html`<p class="large"><b>None of these</b></p>
+        <p>It resembles no class as their photos resemble each other. If it had to be one of them:</p>`}
       <p class="large"><b>${answer.predicted}</b> ${percent(answer.probabilities[answer.predicted])}</p>
       ${truth && html`<p class=${truth === answer.predicted ? "" : "wrong"}>${truth === answer.predicted ? "right" : html`in truth <b>${truth}</b>`}</p>`}
       <ol class="ranked">${ranked.map(([name, share]) => html`<li key=${name}><span>${name}</span>
