@@ -204,7 +204,7 @@ def right_on(run: Run, folder: Path) -> NDArray[np.bool_]:
     photos = index_folder(folder).photos
     names = np.array(predictor.model.class_names)
     answers = predictor.stream(photo.path for photo in photos)
-    logits = np.stack([np.asarray(answer) for _, answer in answers])
+    logits = predictor.logits(np.stack([np.asarray(answer) for _, answer in answers]))
     return names[logits.argmax(axis=1)] == np.array([photo.label for photo in photos])
 
 

@@ -1,5 +1,6 @@
 import base64
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from PIL import Image
 
 from stockpot.curation.findings import Finding, keep_findings
 from stockpot.explanation.channels import Channels
+from stockpot.explanation.explanation import Explanation
 from stockpot.explanation.selection import explain_run
 from stockpot.photos.preprocessing import Preprocessing
 from stockpot.project import create_project, open_project
@@ -42,10 +44,17 @@ def test_the_chain_says_what_channels_add(solar):
     assert np.asarray(picture(strongest[0][0].url)).tolist() == [[0, 255], [0, 0]]
 
 
+def with_threshold(one: Explanation, threshold: float) -> Explanation:
+    """The same explanation by a model that says no from another distance on."""
+    rejection = replace(one.model.rejection, threshold=threshold)
+    return replace(one, model=replace(one.model, rejection=rejection))
+
+
 @pytest.mark.parametrize(("rule", "says"), [("wrong label", True), ("off topic", True), ("blank", False)])
 def test_a_mistake_shows_both_classes(solar, tmp_path, rule, says):
     """Six pictures; what curation said of the photo by looking at predictions, and nothing else."""
     mistake = explain_run(open_project(solar.project), solar.run, solar.split).mistakes[0]
+    mistake = replace(mistake, explanation=with_threshold(mistake.explanation, 2.0))
     other = create_project(tmp_path / "other")
     keep_findings(other, [Finding(mistake.photo.path, mistake.photo.sha256, rule, "looks like a dog", 0.9)])
     album, say = Album(), texts("en")
@@ -56,5 +65,6 @@ def test_a_mistake_shows_both_classes(solar, tmp_path, rule, says):
     assert len(album.photos) == 3 and all(max(one.width, one.height) == 192 for one in album.photos.values())
     assert maps["anchor"] == photos["link"][0]
     doubts = ["Look at its label: when it was curated, this photo looks like a dog."]
-    strange = ["The model says: none of these."] if mistake.explanation.none_of_these else []
-    assert photos["lines"][1:] == strange + (doubts if says else [])
+    assert photos["lines"][1:] == (doubts if says else [])
+    strange = replace(mistake, explanation=with_threshold(mistake.explanation, 0.0))
+    assert mistake_photos(other, strange, album, say)["lines"][1] == "The model says: none of these."

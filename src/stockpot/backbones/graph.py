@@ -21,9 +21,8 @@ from stockpot.model.engine import load_engine
 from stockpot.progress import Progress, silent
 from stockpot.project import replacing
 
-TOLERANCE = (
-    1e-3  # largest difference of a feature between torch and the graph, where features reach 1; 1e-5 is usual
-)
+# largest difference of a feature between torch and the graph, where features reach 1; 1e-5 is usual
+TOLERANCE = 1e-3
 
 
 def ensure_graph(

@@ -101,10 +101,9 @@ def bring_one(project: Path | str, label: str, name: str, data: bytes) -> bool:
 
 def _plain(name: str) -> str:
     """Return a name that a file can have anywhere: its last part, without what some system refuses."""
-    last = (
-        re.sub(r"[^\w .()+-]", "_", name.replace("\\", "/").rpartition("/")[2]).strip(" .")[-120:] or "photo"
-    )
-    return f"_{last}" if disk.is_reserved(last) else last
+    last = name.replace("\\", "/").rpartition("/")[2]
+    plain = re.sub(r"[^\w .()+-]", "_", last).strip(" .")[-120:] or "photo"
+    return f"_{plain}" if disk.is_reserved(plain) else plain
 
 
 def _files(root: Path, label: str | None) -> Iterator[tuple[Path, str]]:

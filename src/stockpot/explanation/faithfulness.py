@@ -1,8 +1,8 @@
 """Whether maps show what a model uses: parts of photos are taken away, and put back, in the order of the map.
 
-Deletion is the area under the predicted class's probability while parts go, those first that speak most for the
-class; insertion while they come back in that order. Of a map that is worth something the first is smaller and the
-second larger than in a random order. Petsiuk, Das, Saenko, "RISE", BMVC 2018.
+Deletion is the area under the predicted class's probability, before calibration, while parts go, those first that
+speak most for the class; insertion while they come back in that order. Of a map that is worth something the first
+is smaller and the second larger than in a random order. Petsiuk, Das, Saenko, "RISE", BMVC 2018.
 
 A head whose weights, less their mean, are permuted among the channels gives maps that look as plausible and are as
 smooth, and should gain nothing: Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018. It is the fairer

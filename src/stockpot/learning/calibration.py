@@ -11,10 +11,7 @@ from numpy.typing import NDArray
 
 FEWEST = 10  # photos of a group
 MOST = 10  # groups
-LOWEST, HIGHEST = (
-    0.05,
-    20.0,
-)  # temperatures: few photos that are all right, or all wrong, have none of their own
+LOWEST, HIGHEST = 0.05, 20.0  # temperatures
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,9 @@ def _group(probabilities: NDArray[np.floating], right: NDArray[np.bool_]) -> Gro
 def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
     """Return what logits are to be divided by so that their softmax fits the labels best.
 
-    Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.
+    Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017. The labels count as sure as
+    so many photos can make them, (N + 1) / (N + 2), as in Platt, "Probabilistic outputs for support vector
+    machines", 1999: else photos that are all right would make a model infinitely sure.
 
     Args:
         logits: `(N, K)`, of photos that were not learned from; N at least 1.
@@ -85,11 +84,15 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 
-    rows = np.arange(len(labels))
+    rows, classes = np.arange(len(labels)), logits.shape[1]
+    doubt = 1 / (len(labels) + 2)
 
     def loss(log_temperature: float) -> float:
         scaled = logits.astype(np.float64) / np.exp(log_temperature)
-        return float(-log_softmax(scaled, axis=1)[rows, labels].mean())
+        logs = log_softmax(scaled, axis=1)
+        own = logs[rows, labels]
+        others = (logs.sum(axis=1) - own) / max(1, classes - 1)
+        return float(-((1 - doubt) * own + doubt * others).mean())
 
     found = minimize_scalar(loss, bounds=np.log((LOWEST, HIGHEST)), method="bounded")
     return float(np.exp(found.x))

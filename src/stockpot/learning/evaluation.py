@@ -27,7 +27,7 @@ class Evaluation:
     n: int
     accuracy: float
     interval: tuple[float, float]  # 95 %, Wilson
-    loss: float  # mean cross-entropy, nats
+    loss: float  # mean cross-entropy, nats, of the logits as they were trained, before calibration
     confusion: tuple[tuple[int, ...], ...]  # (K, K): true class in rows, predicted in columns
     per_class: tuple[ClassFigures, ...]
 

@@ -24,7 +24,7 @@ from stockpot.learning.knowing import FOLDS
 from stockpot.learning.prefixes import Variation, graph_before, missing_views
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import find_run, run_folder
-from stockpot.learning.starting import check_unseen, start_classifier
+from stockpot.learning.starting import check_unseen, learns_alone, start_classifier
 from stockpot.model.engine import BATCH_SIZE, Engine
 from stockpot.photos.preprocessing import Preprocessing
 from stockpot.photos.splits import Split, split
@@ -38,7 +38,7 @@ REPEATS = 3  # of which the fastest counts; the first one also prepares the kern
 class Forecast:
     """Seconds that a training will take here."""
 
-    preparing: float  # what is computed once
+    preparing: float  # what is computed once, before the epochs or after them
     learning: float  # all epochs
 
     @property
@@ -104,8 +104,9 @@ def _of_head(
         graph = ensure_graph(opened.graphs, backbone.key, lambda: backbone, progress)
         preparing = missing * _seconds_a_photo(frozen_engine(graph, backbone, device), recipe.image_size)
     some = torch.randn(len(sides.training), backbone.num_features)
-    learning = _learning(classifier.head, _one_class(some), recipe, sides)
-    return Forecast(preparing + (FOLDS - 1) * learning, learning)  # once more without each fold: calibrating
+    learning, _ = _learning(classifier.head, _one_class(some), recipe, sides)
+    calibrating = (FOLDS - 1) * learning if learns_alone(recipe) else 0.0  # once more without each fold
+    return Forecast(preparing + calibrating, learning)
 
 
 def _of_all(recipe: Recipe, sides: Split, classifier: Classifier, device: torch.device) -> Forecast:
@@ -115,7 +116,8 @@ def _of_all(recipe: Recipe, sides: Split, classifier: Classifier, device: torch.
     pixels = torch.randint(0, 256, (count, size, size, 3), dtype=torch.uint8)
     inputs = from_photos(pixels, torch.zeros(count, dtype=torch.long), recipe)
     reading = _reading_seconds(sides, classifier.backbone.preprocessing)
-    return Forecast(reading + _finishing_seconds(classifier), _learning(classifier, inputs, recipe, sides))
+    learning, once_more = _learning(classifier, inputs, recipe, sides)
+    return Forecast(reading + _finishing_seconds(classifier) + once_more, learning)
 
 
 def _of_tail(
@@ -139,23 +141,24 @@ def _of_tail(
     with torch.no_grad():
         maps = before(torch.randint(0, 256, (AT_ONCE, size, size, 3), dtype=torch.uint8))
     tail.to(device).to(memory_format=torch.channels_last)
-    return Forecast(preparing, _learning(tail, _one_class(maps), recipe, sides))
+    learning, once_more = _learning(tail, _one_class(maps), recipe, sides)
+    return Forecast(preparing + once_more, learning)
 
 
 def _one_class(inputs: Tensor) -> Inputs:
     return fixed(inputs, torch.zeros(len(inputs), dtype=torch.long))
 
 
-def _learning(module: nn.Module, inputs: Inputs, recipe: Recipe, sides: Split) -> float:
-    """Return the seconds of all epochs, from one epoch on a few photos after another that warms up."""
+def _learning(module: nn.Module, inputs: Inputs, recipe: Recipe, sides: Split) -> tuple[float, float]:
+    """Return the seconds of all epochs, and of a look at all photos after them.
+
+    From one epoch on a few photos after another that warms up.
+    """
     n = len(inputs.labels)
     learning = fit(module, inputs, inputs, replace(recipe, epochs=2))[-1].seconds / n
     looking = _fastest(lambda: measure(module, inputs)) / n
     an_epoch = (learning - looking) * len(sides.training) + looking * len(sides.validation)
-    at_the_end = (
-        0.0 if recipe.trainable == "head" else looking * (len(sides.training) + len(sides.validation))
-    )
-    return recipe.epochs * an_epoch + at_the_end
+    return recipe.epochs * an_epoch, looking * (len(sides.training) + len(sides.validation))
 
 
 def _finishing_seconds(classifier: Classifier) -> float:

@@ -1,11 +1,11 @@
 """What a model knows of itself: how sure it may be, and which photos are none of its classes.
 
-Both are fitted on photos that what they are computed from has not learned from. Where only the head learned, these
-are the training photos, held out in turn; where more did, the features of training photos are flattered, and the
-validation photos are used. `N` photos, `K` classes, `C` channels.
+Both are fitted on photos that what they are computed from has not learned from. Where only the head learned, to its
+end, these are the training photos, held out in turn; else the validation photos are used: features of photos that a
+backbone has learned from are flattered. `N` photos, `K` classes, `C` channels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from stockpot.learning.calibration import fit_temperature
 from stockpot.learning.classifier import new_head
 from stockpot.learning.fitting import fit
-from stockpot.learning.inputs import fixed
+from stockpot.learning.inputs import Inputs, fixed
 from stockpot.learning.recipes import Recipe
 from stockpot.model.model_file import Calibration
-from stockpot.model.rejection import RATE, Rejection, mean_directions, nearest_distances
+from stockpot.model.rejection import RATE, HeldOut, Rejection, mean_directions, nearest_distances
+from stockpot.progress import Progress, silent
 
 FOLDS = 5
 
@@ -26,9 +27,16 @@ Labels = NDArray[np.int64]
 
 
 def know_from_folds(
-    recipe: Recipe, features: Features, labels: Labels, groups: Sequence[str], classes: int
+    recipe: Recipe,
+    features: Features,
+    labels: Labels,
+    groups: Sequence[str],
+    classes: int,
+    validation: Inputs,
+    stop: Callable[[], bool] = lambda: False,
+    progress: Progress = silent,
 ) -> tuple[Calibration, Rejection] | None:
-    """Return what a trained head knows, from heads of the same recipe that have not seen a fold.
+    """Return what a head that was trained to its end knows, from heads of its recipe that have not seen a fold.
 
     Args:
         recipe: of the head.
@@ -36,9 +44,12 @@ def know_from_folds(
         labels: `(N,)`.
         groups: N of them; photos of a group are held out together.
         classes: K.
+        validation: by which a recipe may choose an epoch, as it did for the head.
+        stop: asked before every fold.
+        progress: told after every fold.
 
     Returns:
-        None where a class has a single group: it cannot be held out.
+        None where a class has a single group, which cannot be held out, or `stop` said so.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -48,14 +59,25 @@ def know_from_folds(
         return None
     folds = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=recipe.seed)
     logits, distances = np.zeros((len(labels), classes), np.float32), np.zeros(len(labels), np.float32)
-    for learned, held in folds.split(features, labels, list(groups)):
-        if len(set(labels[learned])) < classes:
+    parts = list(folds.split(features, labels, list(groups)))
+    for done, (learned, held) in enumerate(parts, 1):
+        if stop() or len(set(labels[learned])) < classes:
             return None
-        logits[held] = _logits(recipe, features, labels, learned, held, classes)
+        head = new_head(features.shape[1], classes, recipe.seed)
+        training = fixed(torch.from_numpy(features[learned]), torch.from_numpy(labels[learned]))
+        fit(head, training, validation, recipe)
+        with torch.no_grad():
+            logits[held] = head(torch.from_numpy(features[held])).numpy()
         directions = mean_directions(features[learned], labels[learned], classes)
         distances[held] = nearest_distances(features[held], directions)
+        progress("calibrating", done, len(parts))
     directions = mean_directions(features, labels, classes)
     return _calibration(logits, labels, "training"), _rejection(directions, distances, "training")
+
+
+def calibrate_by_validation(logits: NDArray[np.float32], truth: Labels) -> Calibration:
+    """Return how sure a model may be, from the logits `(N, K)` and labels of validation photos."""
+    return _calibration(logits, truth, "validation")
 
 
 def know_from_validation(
@@ -75,24 +97,13 @@ def know_from_validation(
     return _calibration(logits, truth, "validation"), _rejection(directions, distances, "validation")
 
 
-def _logits(
-    recipe: Recipe, features: Features, labels: Labels, learned: Labels, held: Labels, classes: int
-) -> NDArray[np.float32]:
-    """Train a head on some rows and return what it gives others."""
-    head = new_head(features.shape[1], classes, recipe.seed)
-    training, validation = (
-        fixed(torch.from_numpy(features[rows]), torch.from_numpy(labels[rows])) for rows in (learned, held)
-    )
-    fit(head, training, validation, recipe)
-    with torch.no_grad():
-        return np.asarray(head(torch.from_numpy(features[held])).numpy())
-
-
-def _calibration(logits: NDArray[np.float32], labels: Labels, held_out: str) -> Calibration:
+def _calibration(logits: NDArray[np.float32], labels: Labels, held_out: HeldOut) -> Calibration:
     return Calibration(fit_temperature(logits, labels), len(labels), held_out)
 
 
-def _rejection(directions: NDArray[np.float32], distances: NDArray[np.float32], held_out: str) -> Rejection:
+def _rejection(
+    directions: NDArray[np.float32], distances: NDArray[np.float32], held_out: HeldOut
+) -> Rejection:
     """Choose the distance beyond which a share of `RATE` lies; of few photos none does."""
     threshold = float(np.quantile(distances, 1 - RATE, method="higher"))
     rate = float((distances > threshold).mean())

@@ -64,7 +64,7 @@ def check_request(
     """Refuse what cannot be carried out before anything is computed.
 
     Raises:
-        WrongUse: an ending that is not known, a probability that is none, or a class called `unsure`.
+        WrongUse: an ending that is not known, a probability that is none, or a class called as such a folder.
     """
     if output is not None and output.suffix not in _KINDS:
         raise WrongUse(f"{output} must end in {', '.join(_KINDS)}: --output predictions.csv")

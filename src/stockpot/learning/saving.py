@@ -176,7 +176,7 @@ def _forward(backbone: Backbone, head: nn.Linear, pixels: Tensor) -> tuple[NDArr
 
 
 def write_predictions(path: Path, project: disk.Project, sides: Split, logits: NDArray[np.float32]) -> None:
-    """Write one row a validation photo: calibrated logits `(N, K)` as probabilities, beside the truth."""
+    """Write one row a validation photo: the softmax of logits `(N, K)`, calibrated or as trained, and the truth."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "sha256", "truth", "label", "probability", *sides.class_names])

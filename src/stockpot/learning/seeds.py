@@ -29,7 +29,7 @@ def read_seeds(run: Run) -> Resampled | None:
 
 
 def save_seed(run: Run, project: disk.Project, trained: "Trained") -> None:
-    """Keep what another seed came to; its figures, written last, make it complete."""
+    """Keep what another seed came to, uncalibrated; its figures, written last, make it complete."""
     from stockpot.learning.saving import write_predictions
 
     place = seed_folder(run.folder) / str(trained.recipe.seed)

@@ -58,6 +58,11 @@ def learned_before(recipe: Recipe) -> frozenset[str]:
     return frozenset(read_model(start).learned_from) if is_model(start) else frozenset()
 
 
+def learns_alone(recipe: Recipe) -> bool:
+    """Tell whether a head learns on a backbone that has learned from no photos of ours."""
+    return recipe.trainable == "head" and not learned_before(recipe)
+
+
 def photo_id(photo: Photo) -> str:
     """Return how a model remembers a photo: 12 hexadecimal digits."""
     return photo.sha256[:12]

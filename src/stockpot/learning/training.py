@@ -25,14 +25,14 @@ from stockpot.learning.features import Features, cached_features
 from stockpot.learning.fitting import chosen_epoch, fit
 from stockpot.learning.freezing import audit_freeze, snapshot
 from stockpot.learning.inputs import Inputs, fixed, from_photos, from_views, read_pixels
-from stockpot.learning.knowing import know_from_folds, know_from_validation
+from stockpot.learning.knowing import calibrate_by_validation, know_from_folds, know_from_validation
 from stockpot.learning.precision import precision_of
 from stockpot.learning.prefixes import Variation, Views, cached_views, forget_views, graph_before
 from stockpot.learning.recipes import Recipe
-from stockpot.learning.runs import Epoch, Run, find_run, run_folder, started_from
+from stockpot.learning.runs import Epoch, Run, find_run, run_folder
 from stockpot.learning.saving import Trained, save_run
 from stockpot.learning.seeds import has_seed, save_seed, seed_folder
-from stockpot.learning.starting import check_unseen, start_classifier
+from stockpot.learning.starting import check_unseen, learns_alone, start_classifier
 from stockpot.learning.stopping import stop_softly
 from stockpot.photos.photo import Photo
 from stockpot.photos.splits import Split, split
@@ -137,28 +137,40 @@ class _Training:
         run = save_run(self.folder, self.opened, trained, features)
         if not run.interrupted:
             clean()
-            if (
-                trained.stopped and not self.stop()
-            ):  # Ctrl-C in the last epoch: complete, but no more is wanted
+            # Ctrl-C in the last epoch: the run is complete, but no more is wanted
+            if trained.stopped and not self.stop():
                 raise KeyboardInterrupt
         return run
 
     def _knowing(self, trained: Trained, seen: Features) -> Trained:
-        """Find out how sure the model may be, and what is none of its classes."""
+        """Find out how sure the model may be, and what is none of its classes.
+
+        A network that was stopped is not sent through all training photos: it cannot say no until it goes on.
+        """
         started = time.perf_counter()
         sides, recipe = self.sides, self.recipe
-        labels, truth = (
-            _labels(side, sides.class_names).numpy() for side in (sides.training, sides.validation)
-        )
-        features = self._features(trained.classifier.backbone, sides.training).pooled
-        known = None
-        if recipe.trainable == "head" and not started_from(recipe.to_json()):
-            groups = [photo.group for photo in sides.training]
-            known = know_from_folds(recipe, features, labels, groups, len(sides.class_names))
-        if known is None:
-            known = know_from_validation(features, labels, seen.pooled, truth, trained.logits)
+        labels, truth = (_labels(side, sides.class_names) for side in (sides.training, sides.validation))
+        calibration, rejection = calibrate_by_validation(trained.logits, truth.numpy()), None
+        if recipe.trainable == "head" or not trained.interrupted:
+            features = self._features(trained.classifier.backbone, sides.training).pooled
+            known = None
+            if learns_alone(recipe) and not trained.interrupted:
+                with stop_softly(self.stop) as stop:
+                    known = know_from_folds(
+                        recipe,
+                        features,
+                        labels.numpy(),
+                        [photo.group for photo in sides.training],
+                        len(sides.class_names),
+                        fixed(torch.from_numpy(seen.pooled), truth),
+                        stop,
+                        self.progress,
+                    )
+            calibration, rejection = known or know_from_validation(
+                features, labels.numpy(), seen.pooled, truth.numpy(), trained.logits
+            )
         seconds = trained.seconds | {"calibrating": time.perf_counter() - started}
-        return replace(trained, calibration=known[0], rejection=known[1], seconds=seconds)
+        return replace(trained, calibration=calibration, rejection=rejection, seconds=seconds)
 
     def beside(self, run: Run) -> None:
         """Learn with another seed than a run's, and keep figures, predictions and head beside it.

@@ -6,9 +6,10 @@ A model on a network that stockpot cannot build carries its ONNX graph as the by
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from stockpot.errors import FolderError, ModelError
-from stockpot.model.rejection import Rejection
+from stockpot.model.rejection import HeldOut, Rejection
 from stockpot.photos.preprocessing import Preprocessing, from_json
 from stockpot.project import replacing
 
 FORMAT = 1
+LARGEST_DISTANCE = 2.0  # one minus a cosine
 _KEY = "stockpot"
 _REJECTION = ("threshold", "rate", "n", "held_out")
 
@@ -33,7 +35,7 @@ class Calibration:
 
     temperature: float  # what logits are divided by before softmax
     n: int = 0  # photos that it was chosen on; none: as it was trained
-    held_out: str = ""  # which: "training" photos, in turn, or "validation" photos
+    held_out: HeldOut | Literal[""] = ""  # which photos
 
 
 UNCALIBRATED = Calibration(1.0)
@@ -126,7 +128,7 @@ def read_model(path: Path) -> ModelFile:
                 weight=file.get_tensor("head.weight"),
                 bias=file.get_tensor("head.bias"),
                 learned_from=tuple(metadata.get("learned_from", ())),
-                calibration=Calibration(**metadata.get("calibration", asdict(UNCALIBRATED))),
+                calibration=_read_calibration(metadata),
                 rejection=_read_rejection(metadata, file),
             )
     except FileNotFoundError:
@@ -175,10 +177,20 @@ def read_graph(path: Path) -> bytes:
         raise ModelError(f"{path} is damaged ({_reason(error)}): train again or copy it anew.") from None
 
 
+def _read_calibration(metadata: dict[str, Any]) -> Calibration:
+    found = Calibration(**metadata.get("calibration", asdict(UNCALIBRATED)))
+    if not 0 < found.temperature < math.inf:
+        raise ValueError(f"temperature {found.temperature}, expected more than 0")
+    return found
+
+
 def _read_rejection(metadata: dict[str, Any], file: Any) -> Rejection | None:
     if "rejection" not in metadata:
         return None
-    return Rejection(file.get_tensor("rejection.directions"), **metadata["rejection"])
+    found = Rejection(file.get_tensor("rejection.directions"), **metadata["rejection"])
+    if not 0 <= found.threshold <= LARGEST_DISTANCE:
+        raise ValueError(f"threshold {found.threshold}, expected 0 to {LARGEST_DISTANCE}")
+    return found
 
 
 def _check_shapes(model: ModelFile) -> None:
@@ -192,10 +204,6 @@ def _check_shapes(model: ModelFile) -> None:
         raise ModelError(
             f"{model.path} has directions {model.rejection.directions.shape} beside weights "
             f"{model.weight.shape}: train again or copy it anew."
-        )
-    if not 0 < model.calibration.temperature < float("inf"):
-        raise ModelError(
-            f"{model.path} has the temperature {model.calibration.temperature}, expected more than 0: train again."
         )
 
 

@@ -5,10 +5,12 @@ the nearest of them. `N` photos, `K` classes, `C` channels.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+HeldOut = Literal["training", "validation"]  # training photos are held out in turn
 RATE = 0.05  # of photos of the classes that are rejected all the same
 
 
@@ -20,7 +22,7 @@ class Rejection:
     threshold: float  # distance beyond which a photo is none of these
     rate: float  # share of photos of the classes that are farther away, where it was chosen
     n: int  # photos that it was chosen on
-    held_out: str  # which: "training" photos, in turn, or "validation" photos
+    held_out: HeldOut  # which photos
 
     def distances(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return distances `(N,)` of pooled features `(N, C)`; features that are all zero are as far as can be."""

@@ -64,9 +64,10 @@ def _collecting(project: disk.Project, name: str) -> Iterator[Step]:
             searches.setdefault(asked, []).append(row)
     for (engine, license, originals), found in searches.items():
         yield _search(name, engine, license, originals, found)
+    came = {row["sha256"][:12] for rows in searches.values() for row in rows}  # and are named so
     files = (file for room in (project.photos, project.set_aside) for file in room.glob("*/*"))
-    own = sum(not disk.is_hidden(file.name) for file in files) - sum(map(len, searches.values()))
-    if own > 0:
+    own = sum(file.stem[:12] not in came and not disk.is_hidden(file.name) for file in files)
+    if own:
         call = f'stockpot.bring_own({literal(name)}, "FOLDER")'
         words = f"{shlex.join(['stockpot', 'collect', name])} --from FOLDER"
         note = f"  # {own} photos of your own, in a folder a class"

@@ -268,9 +268,12 @@ def read_rejection(model: ModelFile, rejected: int, n: int, say: Texts) -> str:
     found = model.rejection
     if found is None:
         return ""
-    held_out = say(f"evaluation.held_out_{found.held_out}")
-    figures = {"rate": found.rate, "n": found.n, "rejected": rejected, "all": n}
-    return say("evaluation.rejection", held_out=held_out, **figures)
+    if not found.rate:
+        return say("evaluation.rejection_few", n=found.n)
+    figures: dict[str, float] = {"rejected": rejected, "all": n}
+    if found.held_out == "training":
+        figures |= {"rate": found.rate, "n": found.n}
+    return say(f"evaluation.rejection_{found.held_out}", **figures)
 
 
 def read_seconds(run: Run, say: Texts) -> str:

@@ -86,8 +86,8 @@ def routes(desk: Desk) -> APIRouter:
 
 
 def _bring(desk: Desk, label: str, name: str, data: bytes) -> bool:
+    desk.worker.check_free()
     with desk.lock:  # a page sends several at once
-        desk.worker.check_free()
         return bring_one(desk.project.folder, label, name, data)
 
 

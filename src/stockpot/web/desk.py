@@ -22,6 +22,7 @@ from stockpot.web.worker import Worker
 K = TypeVar("K")
 V = TypeVar("V")
 
+_REMEMBERING = threading.Lock()
 KEPT = 8  # models, results, explained and tried photos each; what was used longest ago goes
 
 
@@ -128,9 +129,10 @@ class Desk:
 
 def remember(kept: dict[K, V], key: K, value: V) -> V:
     """Put something last among what is kept, and let the first go if there is too much."""
-    while len(kept) >= KEPT:
-        kept.pop(next(iter(kept)))
-    kept[key] = value
+    with _REMEMBERING:
+        while len(kept) >= KEPT:
+            kept.pop(next(iter(kept)))
+        kept[key] = value
     return value
 
 

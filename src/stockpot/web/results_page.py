@@ -95,8 +95,9 @@ def _results(desk: Desk, name: str) -> Results | None:
 def _explain(desk: Desk, run: str, photo: str) -> Explanation:
     """Return what a run makes of a photo; of those that results show that is known already."""
     path = desk.photo(photo)
-    for found in desk.results.values():
-        if found.run.name == run and found.run == desk.run(run) and path in found.explained:
+    now = desk.run(run)
+    for found in list(desk.results.values()):
+        if found.run == now and path in found.explained:
             return found.explained[path]
     return desk.explain(path, run)
 

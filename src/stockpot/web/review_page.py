@@ -29,22 +29,22 @@ def routes(desk: Desk) -> APIRouter:
     @router.get("")
     def review() -> dict[str, Any]:
         with desk.lock:
-            if desk.review is None or desk.review.changed:
-                _open(desk)
-                return {"waiting": "review"}
-            return _state(desk.review)
+            if desk.review and not desk.review.changed:
+                return _state(desk.review)
+        _open(desk)
+        return {"waiting": "review"}
 
     @router.post("/decisions")
     def decide(decision: Decision) -> dict[str, Any]:
+        desk.worker.check_free()
         with desk.lock:
-            desk.worker.check_free()
             review = desk.opened()
             return _changes(review, review.decide(decision.key, decision.label))
 
     @router.post("/undo")
     def undo() -> dict[str, Any]:
+        desk.worker.check_free()
         with desk.lock:
-            desk.worker.check_free()
             review = desk.opened()
             effect = review.undo()
             return _state(review) | _changes(review, effect)

@@ -58,10 +58,10 @@ def _look(desk: Desk, data: bytes) -> dict[str, Any]:
     except UnreadablePhoto as error:
         path.unlink()
         raise UnreadablePhoto(str(error).replace(f"{path} ", "This file ")) from None
+    before = set(desk.tried)
     remember(desk.tried, number, one)
-    for old in desk.uploads.iterdir():
-        if old.name not in desk.tried:
-            old.unlink()
+    for old in before - set(desk.tried):
+        (desk.uploads / old).unlink(missing_ok=True)
     run = desk.run(one.model.path.parent.name)
     stale = run.split_fingerprint != look_at_split(desk.project.folder).fingerprint
     return told(one) | {"number": number, "run": run.name, "stale": stale}

@@ -63,8 +63,13 @@ class Worker:
         Raises:
             Busy: there is some.
         """
-        if self.work.running and self.work.kind in SHORT:
-            self._thread.join(PATIENCE)
+        with self._lock:
+            work, thread = self.work, self._thread
+        if work.running and work.kind in SHORT:
+            thread.join(PATIENCE)
+        self._refuse()
+
+    def _refuse(self) -> None:
         if self.work.running:
             stop = ", or stop it" if self.work.kind in STOPPABLE else ""
             raise Busy(f"{self.work.title} is under way: wait until it is done{stop}.")
@@ -75,8 +80,9 @@ class Worker:
         Raises:
             Busy: another one is not done yet.
         """
+        self.check_free()
         with self._lock:
-            self.check_free()
+            self._refuse()
             self.work = Work(self.work.number + 1, kind, title)
             self._thread = threading.Thread(target=_carry_out, args=(self.work, do), daemon=True)
             self._thread.start()

@@ -12,7 +12,10 @@ export function Blind({state, say, leave}) {
     if (sending.current) return;
     sending.current = true;
     ask("/api/results/blind", {run: state.run, sha256: one.sha256, label}).then(
-      found => { setBlind(found); setLeft(left.slice(1)); }, error => say(error.message)).finally(() => { sending.current = false; });
+      found => { setBlind(found); setLeft(left.slice(1)); }, error => {
+        say(error.message);
+        if (error.message.includes("answered before")) setLeft(left.slice(1));  // in another tab
+      }).finally(() => { sending.current = false; });
   }
   useEffect(() => {
     const press = event => {
