@@ -267,7 +267,8 @@ def test_json_on_stdout_is_json(solar, striped, learned, tmp_path):
             "picture",
         },
     }
-    assert COMMANDS.keys() - {arguments[0] for arguments in keys} == {"report", "web"}  # which print places
+    of_places = {"export", "report", "web"}  # which print where something is
+    assert COMMANDS.keys() - {arguments[0] for arguments in keys} == of_places
     for arguments, expected in keys.items():
         result = run(*arguments, "--json")
         assert result.exit_code == 0, result.output

@@ -19,6 +19,7 @@ The house, in the order in which data flows::
                   models · predictions · status · pretraining · muon
     curation/     findings · checks · shortcuts · known_by_sight · journal · curation · review
     explanation/  explanation · channels · faithfulness · shortcuts · neighbors · mistakes · selection · blind
+    publishing/   export
     reporting/    points · texts · pictures · charts · blocks · readings · calls · notes · material · origins ·
                   cards · photo_points · training_points · map_points · quality · trust · making · report ·
                   again · curation_page · texts, templates, vendor
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from stockpot.photos.splits import Split as Split
     from stockpot.photos.splits import split as split
     from stockpot.project import clean as clean
+    from stockpot.publishing.export import export as export
     from stockpot.reporting.report import write_report as write_report
     from stockpot.studies import demo as demo
     from stockpot.studies import study as study
@@ -92,6 +94,7 @@ _ROOMS = {
     "demo": "studies",
     "evaluate": "learning.models",
     "explain": "explanation.explanation",
+    "export": "publishing.export",
     "forecast": "learning.forecast",
     "load_backbone": "backbones.backbone",
     "load_model": "learning.models",

@@ -775,6 +775,23 @@ def clean(project: Project, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def export(
+    model: Model,
+    output: Annotated[Path, typer.Argument(help="The file to write, FILE.onnx.", show_default=False)],
+    quiet: Quiet = False,
+) -> None:
+    """Write a model as one ONNX file: normalization, calibrated probabilities, maps and class names inside.
+
+    Example: stockpot export food food.onnx
+    """
+    from stockpot.publishing.export import export as run_export
+
+    path = run_export(model, output, show_progress(quiet))
+    typer.echo(path)
+    _say(f"done: {path.stat().st_size / 1e6:.1f} MB, for anything with ONNX Runtime (docs/shipping.md)")
+
+
+@app.command()
 def report(
     project: Project,
     run: Annotated[str | None, typer.Option(help="Name of the run.", show_default="the best one")] = None,

@@ -45,6 +45,11 @@ def model_engine(
     model: ModelFile, progress: Progress = silent, device: str = "auto", threads: int | None = None
 ) -> Engine:
     """Return the engine of a model's backbone; torch is imported only if its graph is not cached."""
+    return load_engine(graph_of(model, progress), threads, device)
+
+
+def graph_of(model: ModelFile, progress: Progress = silent) -> Path:
+    """Return the ONNX graph of a model's backbone, exported now if it is not cached."""
     graph = _graphs(model) / f"{model.key}.onnx"
     if not graph.exists() and (kept := read_graph(model.path)):
         disk.write_bytes(graph, kept)
@@ -53,7 +58,7 @@ def model_engine(
         from stockpot.backbones.graph import ensure_graph
 
         ensure_graph(graph.parent, model.key, lambda: read_model_backbone(model), progress)
-    return load_engine(graph, threads, device)
+    return graph
 
 
 def _graphs(model: ModelFile) -> Path:
