@@ -325,9 +325,9 @@ def test_predict_prints_csv(solar, tmp_path):
     photo = solar.split.validation[0].path
     result = run("predict", solar.project, tmp_path / "bad.jpg", photo)
     header, bad, good = result.stdout.splitlines()
-    assert header == f"path,label,probability,{','.join(solar.split.class_names)},error"
-    assert bad.startswith(f"{tmp_path / 'bad.jpg'},,,,,,") and "not an image" in bad
-    assert good.startswith(f"{photo},") and good.endswith(",")
+    assert header == f"path,label,probability,{','.join(solar.split.class_names)},none_of_these,error"
+    assert bad.startswith(f"{tmp_path / 'bad.jpg'},,,,,,,") and "not an image" in bad
+    assert good.startswith(f"{photo},") and good.endswith((",true,", ",false,"))
 
 
 def test_version():
