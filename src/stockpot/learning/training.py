@@ -34,6 +34,8 @@ from stockpot.learning.saving import Trained, save_run
 from stockpot.learning.seeds import has_seed, save_seed, seed_folder
 from stockpot.learning.starting import check_unseen, learns_alone, start_classifier
 from stockpot.learning.stopping import stop_softly
+from stockpot.model.model_file import Calibration
+from stockpot.model.rejection import Rejection
 from stockpot.photos.photo import Photo
 from stockpot.photos.splits import Split, split
 from stockpot.progress import Progress, silent
@@ -148,29 +150,28 @@ class _Training:
         A network that was stopped is not sent through all training photos: it cannot say no until it goes on.
         """
         started = time.perf_counter()
-        sides, recipe = self.sides, self.recipe
-        labels, truth = (_labels(side, sides.class_names) for side in (sides.training, sides.validation))
-        calibration, rejection = calibrate_by_validation(trained.logits, truth.numpy()), None
-        if recipe.trainable == "head" or not trained.interrupted:
-            features = self._features(trained.classifier.backbone, sides.training).pooled
-            known = None
-            if learns_alone(recipe) and not trained.interrupted:
-                with stop_softly(self.stop) as stop:
-                    known = know_from_folds(
-                        recipe,
-                        features,
-                        labels.numpy(),
-                        [photo.group for photo in sides.training],
-                        len(sides.class_names),
-                        fixed(torch.from_numpy(seen.pooled), truth),
-                        stop,
-                        self.progress,
-                    )
-            calibration, rejection = known or know_from_validation(
-                features, labels.numpy(), seen.pooled, truth.numpy(), trained.logits
-            )
+        truth = _labels(self.sides.validation, self.sides.class_names)
+        if trained.interrupted and self.recipe.trainable != "head":
+            calibration, rejection = calibrate_by_validation(trained.logits, truth.numpy()), None
+        else:
+            calibration, rejection = self._known(trained, seen, truth)
         seconds = trained.seconds | {"calibrating": time.perf_counter() - started}
         return replace(trained, calibration=calibration, rejection=rejection, seconds=seconds)
+
+    def _known(self, trained: Trained, seen: Features, truth: Tensor) -> tuple[Calibration, Rejection | None]:
+        """Return both, from training photos held out in turn where that is fair, else from validation photos."""
+        sides, recipe = self.sides, self.recipe
+        labels = _labels(sides.training, sides.class_names).numpy()
+        features = self._features(trained.classifier.backbone, sides.training).pooled
+        known = None
+        if learns_alone(recipe) and not trained.interrupted:
+            groups = [photo.group for photo in sides.training]
+            validation = fixed(torch.from_numpy(seen.pooled), truth)
+            with stop_softly(self.stop) as stop:
+                known = know_from_folds(
+                    recipe, features, labels, groups, len(sides.class_names), validation, stop, self.progress
+                )
+        return known or know_from_validation(features, labels, seen.pooled, truth.numpy(), trained.logits)
 
     def beside(self, run: Run) -> None:
         """Learn with another seed than a run's, and keep figures, predictions and head beside it.
