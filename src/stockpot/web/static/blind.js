@@ -1,5 +1,5 @@
 // Blind: the mistakes without labels. Could a person recognise them? The first answer counts.
-import {html, useEffect, useRef, useState} from "./vendor/htm-preact.module.js";
+import {html, useLayoutEffect, useRef, useState} from "./vendor/htm-preact.module.js";
 import {ask, many, photoAt} from "./api.js";
 
 export function Blind({state, say, leave}) {
@@ -11,13 +11,14 @@ export function Blind({state, say, leave}) {
   function see(label) {
     if (sending.current) return;
     sending.current = true;
+    const next = () => setLeft(left => left.filter(other => other !== one));
     ask("/api/results/blind", {run: state.run, sha256: one.sha256, label}).then(
-      found => { setBlind(found); setLeft(left.slice(1)); }, error => {
+      found => { setBlind(found); next(); }, error => {
         say(error.message);
-        if (error.message.includes("answered before")) setLeft(left.slice(1));  // in another tab
+        if (error.message.includes("answered before")) next();  // in another tab
       }).finally(() => { sending.current = false; });
   }
-  useEffect(() => {
+  useLayoutEffect(() => {  // together with the next photo: a quick key must never answer for the last one
     const press = event => {
       const number = Number(event.key), plain = !(event.repeat || event.ctrlKey || event.metaKey || event.altKey);
       if (one && plain && /^[0-9]$/.test(event.key) && number <= state.classes.length) see(number ? state.classes[number - 1] : "");
