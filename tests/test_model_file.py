@@ -34,6 +34,7 @@ def model(tmp_path) -> ModelFile:
         bias=np.ones(2, np.float32),
         calibration=Calibration(1.25, 100, "training"),
         rejection=Rejection(np.eye(2, 3, dtype=np.float32), 0.4, 0.05, 100, "training"),
+        versions={"stockpot": "0.1.0"},
     )
 
 

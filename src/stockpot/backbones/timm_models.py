@@ -15,8 +15,13 @@ from stockpot.backbones.catalog import CATALOG, Entry
 from stockpot.errors import RecipeError, WeightsError
 from stockpot.photos.preprocessing import Preprocessing
 
-_NAMES = {"efficientnet_lite0": "tf_efficientnet_lite0"}
+_NAMES = {"efficientnet_lite0": "tf_efficientnet_lite0", "xception": "legacy_xception"}
 _LITE_MEAN, _LITE_STD = (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)  # as Google trained it, not timm's 127.5
+
+
+def timm_name(name: str) -> str:
+    """Return what timm calls a backbone."""
+    return _NAMES.get(name, name)
 
 
 def describe(name: str) -> Entry:
@@ -52,7 +57,7 @@ def build(name: str, tensors: dict[str, Tensor]) -> tuple[nn.Module, dict[str, T
     Raises:
         RecipeError: something else than GAP and one linear layer follows its maps.
     """
-    whole = timm.create_model(_NAMES.get(name, name)).eval()
+    whole = timm.create_model(timm_name(name)).eval()
     _check_ending(name, whole)
     if "_conv_stem.weight" in tensors:
         names = (key for key in whole.state_dict() if not key.endswith("num_batches_tracked"))
@@ -63,7 +68,7 @@ def build(name: str, tensors: dict[str, Tensor]) -> tuple[nn.Module, dict[str, T
         for key, tensor in tensors.items()
         if not key.startswith(cut) and not key.endswith("num_batches_tracked")
     }
-    return timm.create_model(_NAMES.get(name, name), num_classes=0, global_pool="").eval(), kept
+    return timm.create_model(timm_name(name), num_classes=0, global_pool="").eval(), kept
 
 
 def preprocessing(name: str, module: nn.Module, image_size: int, resize: str) -> Preprocessing:
@@ -83,7 +88,7 @@ def download(name: str) -> dict[str, Tensor]:
         WeightsError: there are none, or the hub is not reachable.
     """
     try:
-        model = timm.create_model(_NAMES.get(name, name), pretrained=True)
+        model = timm.create_model(timm_name(name), pretrained=True)
     except Exception as error:  # noqa: BLE001 - timm passes on whatever the hub's client raises
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"not reachable, or without weights of {name} ({reason})") from None

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from stockpot import project as disk
-from stockpot.errors import PhotoError
+from stockpot.errors import ModelError, PhotoError
 from stockpot.learning.evaluation import Evaluation, evaluate_logits
 from stockpot.learning.runs import Run, find_model
-from stockpot.model.engine import Engine, load_engine
+from stockpot.model.engine import OnnxEngine, load_engine
 from stockpot.model.model_file import ModelFile, read_graph, read_model
 from stockpot.model.prediction import Prediction, Predictor
 from stockpot.photos.index import Index, index_folder
@@ -38,12 +38,18 @@ def load_model(
         return place
     path = place.model_path if isinstance(place, Run) else find_model(Path(place))
     model = read_model(path)
-    return Predictor(model, model_engine(model, progress, device, threads))
+    engine = model_engine(model, progress, device, threads)
+    if engine.channels != model.weight.shape[1]:
+        raise ModelError(
+            f"{path} has a head for {model.weight.shape[1]} channels, and its backbone gives {engine.channels}: "
+            f"train again or copy it anew."
+        )
+    return Predictor(model, engine)
 
 
 def model_engine(
     model: ModelFile, progress: Progress = silent, device: str = "auto", threads: int | None = None
-) -> Engine:
+) -> OnnxEngine:
     """Return the engine of a model's backbone; torch is imported only if its graph is not cached."""
     return load_engine(graph_of(model, progress), threads, device)
 

@@ -128,6 +128,7 @@ def _write_model(path: Path, trained: Trained, graphs: Path) -> None:
         ),
         calibration=trained.calibration,
         rejection=trained.rejection,
+        versions=versions(),
     )
     graph = b"" if backbone.buildable else (graphs / f"{backbone.key}.onnx").read_bytes()
     write_model(model, {name: tensor.numpy() for name, tensor in backbone.weights().items()}, graph)
@@ -190,7 +191,6 @@ def write_predictions(path: Path, project: disk.Project, sides: Split, logits: N
 
 def environment(device: str = "cpu") -> dict[str, object]:
     """Return what a run's bits depend on besides its recipe and photos."""
-    packages = ("stockpot", "torch", "torchvision", "onnxruntime", "numpy", "pillow")
     return {
         "python": platform.python_version(),
         "system": platform.system(),
@@ -200,5 +200,11 @@ def environment(device: str = "cpu") -> dict[str, object]:
         "threads": available_threads(),
         "torch_threads": torch.get_num_threads(),
         "batch_size": BATCH_SIZE,
-        "versions": {name: version(name) for name in packages},
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that a run's bits depend on."""
+    packages = ("stockpot", "torch", "torchvision", "timm", "onnxruntime", "numpy", "pillow")
+    return {name: version(name) for name in packages}

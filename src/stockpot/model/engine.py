@@ -37,13 +37,18 @@ class OnnxEngine:
 
     session: Any  # onnxruntime.InferenceSession
 
+    @property
+    def channels(self) -> int:
+        """C."""
+        return int(self.session.get_outputs()[0].shape[1])
+
     def run(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return pooled features `(N, C)` and feature maps `(N, C, h, w)` of `(N, S, S, 3)` pixels."""
         features, maps = self.session.run(["features", "maps"], {"pixels": pixels})
         return features, maps
 
 
-def load_engine(graph: Path, threads: int | None = None, device: str = "auto") -> Engine:
+def load_engine(graph: Path, threads: int | None = None, device: str = "auto") -> OnnxEngine:
     """Load a graph that `backbones.graph` wrote.
 
     Args:

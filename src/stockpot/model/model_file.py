@@ -7,7 +7,7 @@ A model on a network that stockpot cannot build carries its ONNX graph as the by
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,6 +58,7 @@ class ModelFile:
     learned_from: tuple[str, ...] = ()  # 12 hexadecimal digits of the sha256 of every photo
     calibration: Calibration = UNCALIBRATED
     rejection: Rejection | None = None  # None: it cannot say "none of these"
+    versions: dict[str, str] = field(default_factory=dict)  # of what it was trained with, by package
 
     @property
     def key(self) -> str:
@@ -87,6 +88,7 @@ def write_model(model: ModelFile, backbone: Tensors, graph: bytes = b"") -> None
         "attribution": model.attribution,
         "learned_from": model.learned_from,
         "calibration": asdict(model.calibration),
+        "versions": model.versions,
     }
     tensors = {f"backbone.{name}": np.ascontiguousarray(value) for name, value in backbone.items()}
     tensors |= {"head.weight": model.weight, "head.bias": model.bias}
@@ -130,6 +132,7 @@ def read_model(path: Path) -> ModelFile:
                 learned_from=tuple(metadata.get("learned_from", ())),
                 calibration=_read_calibration(metadata),
                 rejection=_read_rejection(metadata, file),
+                versions=dict(metadata.get("versions", {})),
             )
     except FileNotFoundError:
         raise ModelError(f"There is no model file {path}: train one, or give another path.") from None
