@@ -19,7 +19,7 @@ The house, in the order in which data flows::
                   models · predictions · status · pretraining · muon
     curation/     findings · checks · shortcuts · known_by_sight · journal · curation · review
     explanation/  explanation · channels · faithfulness · shortcuts · neighbors · mistakes · selection · blind
-    publishing/   export
+    publishing/   export · timm_folder · card · hub
     reporting/    points · texts · pictures · charts · blocks · readings · calls · notes · material · origins ·
                   cards · photo_points · training_points · map_points · quality · trust · making · report ·
                   again · curation_page · texts, templates, vendor
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from stockpot.photos.splits import split as split
     from stockpot.project import clean as clean
     from stockpot.publishing.export import export as export
+    from stockpot.publishing.hub import publish as publish
     from stockpot.reporting.report import write_report as write_report
     from stockpot.studies import demo as demo
     from stockpot.studies import study as study
@@ -102,6 +103,7 @@ _ROOMS = {
     "measure_faithfulness": "explanation.faithfulness",
     "predict": "learning.models",
     "pretrain": "learning.pretraining",
+    "publish": "publishing.hub",
     "split": "photos.splits",
     "study": "studies",
     "train": "learning.training",

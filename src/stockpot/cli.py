@@ -792,6 +792,32 @@ def export(
 
 
 @app.command()
+def publish(
+    model: Model,
+    to: Annotated[
+        str,
+        typer.Option(help="A new folder; or hub, or hub:NAME/MODEL.", show_default=False, metavar="FOLDER"),
+    ],
+    example: Annotated[
+        Path | None, typer.Option(help="Photo that the card shows.", show_default="the surest of validation")
+    ] = None,
+    no_example: Annotated[bool, typer.Option("--no-example", help="A card without a photo.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see it on the hub.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a model as a folder for timm, transformers and ONNX Runtime, with a card; or upload it to the hub.
+
+    Example: stockpot publish food --to food-model
+    """
+    from stockpot.publishing.hub import publish as run_publish
+
+    place = run_publish(model, to, "" if no_example else example, public, show_progress(quiet))
+    _print_json({"place": place}) if as_json else typer.echo(place)
+    _say("done: read README.md, the model card, before you pass it on")
+
+
+@app.command()
 def report(
     project: Project,
     run: Annotated[str | None, typer.Option(help="Name of the run.", show_default="the best one")] = None,

@@ -10,6 +10,7 @@
     │   └── UnreadablePhoto       one file is not a picture that can be decoded
     ├── SearchRefused             no search engine answers
     ├── WeightsError              pretrained weights cannot be had, or are not what they should be
+    ├── HubRefused                the hub is not reached, or does not take a model
     ├── ModelError                a model file cannot be read, or differs from what was saved
     ├── Busy                      another process is writing to the project
     └── FolderError               a folder cannot be written (read-only, full disk)
@@ -50,6 +51,10 @@ class SearchRefused(StockpotError):
 
 class WeightsError(StockpotError):
     """Pretrained weights cannot be had, or are not what they should be."""
+
+
+class HubRefused(StockpotError):
+    """The hub is not reached, or does not take a model."""
 
 
 class ModelError(StockpotError):

@@ -67,12 +67,16 @@ def graph_of(model: ModelFile, progress: Progress = silent) -> Path:
     return graph
 
 
+def project_of(model: ModelFile) -> disk.Project | None:
+    """Return the project that a model is a run of, or None where it lies elsewhere."""
+    project = disk.Project(model.path.absolute().parent.parent.parent)
+    return project if project.photos.is_dir() and project.runs in model.path.absolute().parents else None
+
+
 def _graphs(model: ModelFile) -> Path:
     """Return where the graph is kept: in the model's project, or in the platform's cache."""
-    project = disk.Project(model.path.absolute().parent.parent.parent)
-    if project.photos.is_dir() and project.runs in model.path.absolute().parents:
-        return project.graphs
-    return disk.user_cache() / "graphs"
+    project = project_of(model)
+    return project.graphs if project else disk.user_cache() / "graphs"
 
 
 def predict(place: Place, paths: Iterable[Path | str], progress: Progress = silent) -> Iterator[Prediction]:

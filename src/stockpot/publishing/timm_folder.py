@@ -73,6 +73,7 @@ def write_timm_folder(predictor: Predictor, folder: Path) -> None:
     config = disk.read_json(folder / "config.json")
     config["model_args"].pop("num_classes", None)  # transformers would give it twice; timm has it elsewhere
     disk.write_json(folder / "config.json", config)
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)  # it was made private
     _check(predictor, folder)
 
 
@@ -83,9 +84,10 @@ def _network(model: ModelFile) -> nn.Module:
     weights = read_model_backbone(model).weights()
     if model.backbone == "xception":
         weights = _as_legacy_xception(weights)
-    network = timm.create_model(timm_name(model.backbone), num_classes=len(model.class_names))
-    network.pretrained_cfg |= {"tag": None, "license": None}  # of the weights that timm itself would fetch
-    cut = network.pretrained_cfg["classifier"]
+    network: Any = timm.create_model(timm_name(model.backbone), num_classes=len(model.class_names))
+    config = network.pretrained_cfg
+    config |= {"tag": None, "license": None}  # of the weights that timm itself would fetch
+    cut = config["classifier"]
     temperature = np.float32(model.calibration.temperature)
     weights[f"{cut}.weight"] = torch.from_numpy(model.weight / temperature)
     weights[f"{cut}.bias"] = torch.from_numpy(model.bias / temperature)
