@@ -818,6 +818,30 @@ def publish(
 
 
 @app.command()
+def serve(
+    model: Model,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for other computers too.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+    megabytes: Annotated[float, typer.Option(help="That a request may have.")] = 20.0,
+    seconds: Annotated[float, typer.Option(help="That a request may take.")] = 30.0,
+    device: Device = "auto",
+    threads: Threads = None,
+    quiet: Quiet = False,
+) -> None:
+    """Answer HTTP requests with a model: POST /predict and /explain, GET /model, /healthz, /metrics, /openapi.json.
+
+    Example: stockpot serve food, then: curl --data-binary @dinner.jpg http://127.0.0.1:8000/predict
+    """
+    from stockpot.publishing.service import Limits
+    from stockpot.publishing.service import serve as run_serve
+
+    limits = Limits(megabytes, seconds)
+    run_serve(model, host, port, limits, device, threads, typer.echo, show_progress(quiet))
+
+
+@app.command()
 def report(
     project: Project,
     run: Annotated[str | None, typer.Option(help="Name of the run.", show_default="the best one")] = None,
