@@ -2,20 +2,19 @@
 
 import asyncio
 import os
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.sse import EventSourceResponse
 from fastapi.staticfiles import StaticFiles
 
-from stockpot.errors import StockpotError, WrongUse
+from stockpot.errors import StockpotError
+from stockpot.publishing.listening import LOCAL, listen
 from stockpot.web import collect_page, finish_page, results_page, review_page, train_page, try_page
 from stockpot.web.desk import Desk, shown
 from stockpot.web.guard import guard
@@ -38,20 +37,7 @@ def serve(project: Path | str, port: int = PORT, ready: Callable[[str], None] = 
         ProjectError: the folder holds something else.
         WrongUse: the port is taken or no port.
     """
-    app = create_app(project)
-    if not 0 <= port < 2**16:
-        raise WrongUse(f"port is {port}; expected 1 to 65535, or 0 for a free one.")
-    with socket.socket() as door:
-        if os.name != "nt":  # else the port of a server that was just stopped is taken for a minute
-            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            door.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise WrongUse(f"Port {port} cannot be used ({error.strerror}): give another --port.") from None
-        door.listen()
-        ready(f"http://127.0.0.1:{door.getsockname()[1]}")
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
-        server.run(sockets=[door])
+    listen(create_app(project), LOCAL, port, ready, last_seconds=1)
 
 
 def create_app(project: Path | str) -> FastAPI:
