@@ -267,7 +267,7 @@ def test_json_on_stdout_is_json(solar, striped, learned, tmp_path):
             "picture",
         },
     }
-    of_places = {"export", "report", "web"}  # which print where something is
+    of_places = {"export", "publish", "report", "serve", "web"}  # which print where something is
     assert COMMANDS.keys() - {arguments[0] for arguments in keys} == of_places
     for arguments, expected in keys.items():
         result = run(*arguments, "--json")

@@ -19,7 +19,7 @@ The house, in the order in which data flows::
                   models · predictions · status · pretraining · muon
     curation/     findings · checks · shortcuts · known_by_sight · journal · curation · review
     explanation/  explanation · channels · faithfulness · shortcuts · neighbors · mistakes · selection · blind
-    publishing/   export · timm_folder · card · hub
+    publishing/   export · timm_folder · card · hub · listening · batching · bodies · meters · service
     reporting/    points · texts · pictures · charts · blocks · readings · calls · notes · material · origins ·
                   cards · photo_points · training_points · map_points · quality · trust · making · report ·
                   again · curation_page · texts, templates, vendor
@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from stockpot.project import clean as clean
     from stockpot.publishing.export import export as export
     from stockpot.publishing.hub import publish as publish
+    from stockpot.publishing.service import serve as serve
     from stockpot.reporting.report import write_report as write_report
     from stockpot.studies import demo as demo
     from stockpot.studies import study as study
@@ -104,6 +105,7 @@ _ROOMS = {
     "predict": "learning.models",
     "pretrain": "learning.pretraining",
     "publish": "publishing.hub",
+    "serve": "publishing.service",
     "split": "photos.splits",
     "study": "studies",
     "train": "learning.training",

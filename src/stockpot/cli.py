@@ -803,7 +803,6 @@ def publish(
     ] = None,
     no_example: Annotated[bool, typer.Option("--no-example", help="A card without a photo.")] = False,
     public: Annotated[bool, typer.Option("--public", help="Let everybody see it on the hub.")] = False,
-    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Write a model as a folder for timm, transformers and ONNX Runtime, with a card; or upload it to the hub.
@@ -813,7 +812,7 @@ def publish(
     from stockpot.publishing.hub import publish as run_publish
 
     place = run_publish(model, to, "" if no_example else example, public, show_progress(quiet))
-    _print_json({"place": place}) if as_json else typer.echo(place)
+    typer.echo(place)
     _say("done: read README.md, the model card, before you pass it on")
 
 
