@@ -20,13 +20,18 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import uvicorn
+from fastapi.testclient import TestClient
 from PIL import Image
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
 from stockpot.errors import WrongUse
 from stockpot.explanation.explanation import explain
 from stockpot.learning.models import load_model, predict
 from stockpot.publishing import listening
+from stockpot.publishing import service as module
 from stockpot.publishing.batching import Batcher
+from stockpot.publishing.bodies import Room
 from stockpot.publishing.service import Limits, create_app, serve
 
 MOST = 2  # megabytes of a request
@@ -343,6 +348,44 @@ def test_an_engine_that_fails_fails_alone():
         worker.cancel()
 
     asyncio.run(scene())
+
+
+def test_there_is_room_for_so_much_at_once():
+    """A body that does not fit beside the others hears so, and what it held is free again."""
+
+    def request(*parts: bytes) -> Request:
+        messages = iter([{"type": "http.request", "body": part, "more_body": True} for part in parts])
+
+        async def receive():
+            return next(messages, {"type": "http.request", "body": b"", "more_body": False})
+
+        return Request({"type": "http", "method": "POST", "headers": []}, receive)
+
+    async def scene() -> None:
+        room = Room(largest=10, all_together=15)
+        assert await room.read(request(b"12345", b"67890")) == b"1234567890" and room.held == 10
+        with pytest.raises(HTTPException) as busy:
+            await room.read(request(b"1234", b"56"))
+        assert busy.value.status_code == 503 and busy.value.headers == {"Retry-After": "1"}
+        assert room.held == 10
+        room.leave(10)
+        with pytest.raises(HTTPException) as large:
+            await room.read(request(*[b"12345"] * 3))
+        assert large.value.status_code == 413 and room.held == 0
+
+    asyncio.run(scene())
+
+
+def test_too_many_photos_are_sent_away(lab, photo, monkeypatch):
+    """At once and with a time to come again, not after a long wait."""
+    monkeypatch.setattr(module, "MOST_IN_HAND", 3)
+    run = next(run for run in lab.study.runs if run.name == "cifar")
+    body, headers = form(*[("a.png", photo.read_bytes())] * 4)
+    with TestClient(create_app(load_model(run)), base_url="http://127.0.0.1") as client:
+        refused = client.post("/predict", content=body, headers=headers)
+        assert refused.status_code == 503 and refused.headers["Retry-After"] == "1"
+        body, headers = form(*[("a.png", photo.read_bytes())] * 3)
+        assert client.post("/predict", content=body, headers=headers).status_code == 200
 
 
 def test_what_cannot_be_served_is_refused(lab, tmp_path):

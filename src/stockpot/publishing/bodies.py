@@ -89,6 +89,7 @@ async def photos_in(request: Request, body: bytes) -> list[Sent]:
             for _, value in form.multi_items()
             if isinstance(value, UploadFile)
         ]
+        await form.close()
     if not files:
         raise HTTPException(
             400, "No photo was sent: curl --data-binary @photo.jpg, or curl -F photo=@photo.jpg"
