@@ -15,7 +15,7 @@ function introduce() {
   document.title = find("classes").textContent = classes.length < 13 ? classes.join(" · ")
     : `${classes.slice(0, 12).join(" · ")} and ${classes.length - 12} more`;
   const [low, high] = (validation.interval ?? []).map(share => (100 * share).toFixed(1));
-  if (validation.n) find("quality").textContent = `It was right about ${percent(validation.accuracy)} of ${validation.n} validation photos, which it had `
+  if (validation.n) find("quality").textContent = `The model was right about ${percent(validation.accuracy)} of ${validation.n} validation photos, which it had `
     + `not learned from (95 % interval ${low} to ${high} %).${chosen ? " Its epoch was chosen on them, which flatters the figure a little." : ""}`;
   find("attribution").textContent = attribution;
   find("version").textContent = about.version;

@@ -34,8 +34,10 @@ function prepare(photo, preprocessing) {
 // Return `box` of an image, all of it by default, as one of width x height.
 function resize(image, width, height, interpolation, [left, top, right, bottom] = [0, 0, image.width, image.height]) {
   const channels = image.data.length / (image.width * image.height), filter = FILTERS[interpolation];
-  const rows = stretch(image.data, [image.height, image.width, channels], width, left, right, filter);
-  return {width, height, data: stretch(rows, [1, image.height, width * channels], height, top, bottom, filter)};
+  const across = (data, rows) => stretch(data, [rows, image.width, channels], width, left, right, filter);
+  const down = (data, columns) => stretch(data, [1, image.height, columns * channels], height, top, bottom, filter);
+  const tall = image.height - height > Math.max(0, 2 * (image.width - width));  // as Pillow 13: less is computed
+  return {width, height, data: tall ? across(down(image.data, image.width), height) : down(across(image.data, image.height), width)};
 }
 
 // Resample the middle axis of (outer, length, inner) from `from`..`to` to `target` values.
