@@ -57,12 +57,14 @@ async function read(file) {
   context.drawImage(bitmap, 0, 0);
   const colors = context.getImageData(0, 0, width, height).data, data = new Uint8ClampedArray(width * height * 3);
   for (let i = 0, j = 0; j < data.length; i += 4, j += 3) [data[j], data[j + 1], data[j + 2]] = [colors[i], colors[i + 1], colors[i + 2]];
-  return {width, height, data};
+  const [first, second] = new Uint8Array(await file.slice(0, 2).arrayBuffer());
+  return {width, height, data, jpeg: first === 0xff && second === 0xd8};
 }
 
 // Return what the model says of a photo.
 async function classify(photo, {ort, session}) {
-  const square = prepare(photo, about.preprocessing);
+  const {preprocessing} = about, drafted = photo.jpeg ? draft(photo, 2 * preprocessing.image_size) : photo;
+  const square = prepare(drafted, preprocessing);
   const pixels = new ort.Tensor("uint8", new Uint8Array(square.data.buffer), [1, square.height, square.width, 3]);
   const {probabilities, maps, distances} = await session.run({pixels});
   const [, , height, width] = maps.dims, cells = height * width;
