@@ -2,8 +2,8 @@
 
     python benchmarks/page.py PHOTOS MODEL...
 
-PHOTOS holds one folder of photos a class; each model looks at every twelfth. They are asked as they are and, decoded,
-as PNG. Lines of JSON are printed: megabytes, median seconds in a real browser (chromium), largest differences.
+PHOTOS holds one folder of photos a class; each model looks at every twelfth, as it is and decoded, as PNG. Lines of
+JSON are printed: megabytes, median seconds in a real browser (chromium), largest differences.
 """
 
 import json
@@ -21,7 +21,7 @@ from stockpot.publishing.export import export
 
 EVERY = 12
 OPENED = 3  # times
-SHARES = "it => [...it.querySelectorAll('.ranked li')].map(row => row.querySelector('meter').value)"
+SHARES = "all => all.map(it => +it.style.getPropertyValue('--share'))"
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def ask(tab: Page, model: Path, photos: list[Path]) -> tuple[float, float]:
         tab.get_by_label("choose some").set_input_files(photo)
         tab.locator("article").nth(before).wait_for()
         seconds.append(time.perf_counter() - started)
-        shares = tab.locator("article").first.evaluate(SHARES)
+        shares = tab.locator("article").first.locator(".share").evaluate_all(SHARES)
         differences.append(np.abs(np.array(shares) - sorted(said.probabilities)[::-1]).max())
     return float(np.median(seconds)), float(max(differences))
 

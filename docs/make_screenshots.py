@@ -107,7 +107,9 @@ def look_at_page(file: Path, project: Path) -> None:
     with sync_playwright() as playwright:
         tab = open_tab(playwright)
         tab.goto(file.as_uri())
-        tab.get_by_label("choose some").set_input_files(sorted(project.glob("photos/*/*"))[5])
+        tab.get_by_label("choose some").set_input_files(
+            project / "photos/polycrystalline defective/cell1624.png"
+        )
         tab.locator("article").wait_for()
         picture(tab, "page")
         tab.context.browser.close()

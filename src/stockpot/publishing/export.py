@@ -4,7 +4,9 @@ Neither needs stockpot or torch. The ONNX file's input `pixels` is photos as the
 `(N, S, S, 3)`, uint8; it normalizes them itself. Its outputs are `probabilities` `(N, K)`, calibrated; `maps`
 `(N, K, h, w)`, the class activation maps, whose mean plus the bias is the logit; `logits` `(N, K)`; and, where the
 model can say "none of these", `distances` `(N,)`. What else one needs to know stands in its metadata: class names,
-preprocessing, temperature, threshold. `N` photos, `S` input size, `K` classes, `C` channels, `h`, `w` cells of a map.
+preprocessing, temperature, threshold.
+
+`N` photos, `S` input size, `K` classes, `C` channels, `h`, `w` cells of a map.
 """
 
 import json

@@ -98,7 +98,7 @@ function card(name, photo, answer) {
   for (const k of ranked) {
     const row = find("row").content.cloneNode(true), share = answer.probabilities[k];
     row.querySelector("span").textContent = about.classes[k];
-    Object.assign(row.querySelector("meter"), {value: share, ariaLabel: about.classes[k]});
+    row.querySelector(".share").style.setProperty("--share", share);
     row.querySelector("output").textContent = percent(share);
     find("ranked", place).append(row);
     choice.append(new Option(about.classes[k], k));
