@@ -110,9 +110,9 @@ def test_photos_are_resized_as_for_training(tab, photos):
 def test_large_jpegs_are_reduced_as_for_training(tab, photos):
     """At 1/2, 1/4 and 1/8 nearly as the decoder does it; not where they are small."""
     file = io.BytesIO()
-    Image.open(photos[0]).convert("RGB").resize((611, 530)).save(file, "JPEG")
+    Image.open(photos[0]).convert("RGB").resize((311, 270)).save(file, "JPEG")
     whole = decode(file.getvalue())
-    for at_least in (300, 265, 200, 130, 64):
+    for at_least in (150, 135, 100, 65, 33):
         expected = decode(file.getvalue(), at_least)
         found = resized(tab, "draft", whole, at_least)
         assert found.shape == np.shape(expected)
@@ -147,6 +147,20 @@ def test_the_page_says_what_the_model_says(tab, pages, photos):
     assert quiet(tab, file)
 
 
+@pytest.mark.parametrize("resize", ["crop", "pad"])
+def test_maps_lie_where_the_network_looked(tab, pages, photos, tmp_path, resize):
+    """Of a model that crops or pads, on a wide photo."""
+    run, _ = pages["cifar"]
+    predictor = load_model(run)
+    preprocessing = replace(predictor.model.preprocessing, resize=resize)
+    changed = replace(predictor, model=replace(predictor.model, preprocessing=preprocessing))
+    Image.open(photos[0]).convert("RGB").crop((0, 61, 300, 200)).save(tmp_path / "wide.png")
+    open_page(tab, export(changed, tmp_path / "page.html"))
+    answer, why = ask(tab, tmp_path / "wide.png").first, explain(changed, tmp_path / "wide.png")
+    assert max(probabilities(answer).values()) == pytest.approx(why.probability, abs=1e-4)
+    assert np.abs(pixels(answer.locator("canvas").nth(1)) - np.asarray(why.overlay(), int)).max() <= 2
+
+
 def test_photos_are_upright_and_on_white(tab, pages, photos, tmp_path):
     """As `predict` has them: turned by EXIF, transparent, gray, wide."""
     run, file = pages["cifar"]
@@ -172,7 +186,10 @@ def test_photos_are_upright_and_on_white(tab, pages, photos, tmp_path):
 
 
 def test_photos_come_in_every_way(tab, pages, photos, tmp_path):
-    """Chosen, dropped, pasted; what is no photo is refused in one line, and the page goes on."""
+    """Chosen, dropped, pasted; what is no photo is refused in one line, and the page goes on.
+
+    Its policy allows no connection.
+    """
     _, file = pages["cifar"]
     (tmp_path / "notes.txt").write_text("no photo")
     (tmp_path / "half.png").write_bytes(photos[0].read_bytes()[:2000])
@@ -188,6 +205,8 @@ def test_photos_come_in_every_way(tab, pages, photos, tmp_path):
         status(tab, f"{kind}.png:")
     assert tab.locator("article h2").all_inner_texts() == ["paste.png", "drop.png"]
     assert tab.get_by_role("alert").count() == 3 and quiet(tab, file)
+    assert tab.evaluate("fetch('http://127.0.0.1:9').catch(() => 'refused')") == "refused"
+    assert any("Content Security Policy" in problem for problem in tab.problems)
 
 
 def test_no_name_does_harm(tab, pages, photos, tmp_path):
