@@ -782,7 +782,7 @@ def export(
     ],
     quiet: Quiet = False,
 ) -> None:
-    """Write a model as one file: .onnx for programs, .html as a page that classifies photos in any browser.
+    """Write a model as one file: .onnx for programs, .html as a page that classifies photos in a browser.
 
     Example: stockpot export food food.html
     """
