@@ -777,18 +777,21 @@ def clean(project: Project, as_json: AsJson = False) -> None:
 @app.command()
 def export(
     model: Model,
-    output: Annotated[Path, typer.Argument(help="The file to write, FILE.onnx.", show_default=False)],
+    output: Annotated[
+        Path, typer.Argument(help="The file to write, FILE.onnx or FILE.html.", show_default=False)
+    ],
     quiet: Quiet = False,
 ) -> None:
-    """Write a model as one ONNX file: normalization, calibrated probabilities, maps and class names inside.
+    """Write a model as one file: .onnx for programs, .html as a page that classifies photos in a browser.
 
-    Example: stockpot export food food.onnx
+    Example: stockpot export food food.html
     """
     from stockpot.publishing.export import export as run_export
 
     path = run_export(model, output, show_progress(quiet))
     typer.echo(path)
-    _say(f"done: {path.stat().st_size / 1e6:.1f} MB, for anything with ONNX Runtime (docs/shipping.md)")
+    use = "next: open it in a browser" if path.suffix == ".html" else "for anything with ONNX Runtime"
+    _say(f"done: {path.stat().st_size / 1e6:.1f} MB, {use} (docs/shipping.md)")
 
 
 @app.command()

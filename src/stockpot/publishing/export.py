@@ -1,10 +1,12 @@
-"""A model as one ONNX file that anything with ONNX Runtime can use: no stockpot, no torch.
+"""A model as one ONNX file that anything with ONNX Runtime can use, or as one page for a browser.
 
-Its input `pixels` is photos as they are after resizing, `(N, S, S, 3)`, uint8; it normalizes them itself. Its
-outputs are `probabilities` `(N, K)`, calibrated; `maps` `(N, K, h, w)`, the class activation maps, whose mean plus
-the bias is the logit; `logits` `(N, K)`; and, where the model can say "none of these", `distances` `(N,)`. What
-else one needs to know stands in its metadata: class names, preprocessing, temperature, threshold. `N` photos, `S`
-input size, `K` classes, `C` channels, `h`, `w` cells of a map.
+Neither needs stockpot or torch. The ONNX file's input `pixels` is photos as they are after resizing,
+`(N, S, S, 3)`, uint8; it normalizes them itself. Its outputs are `probabilities` `(N, K)`, calibrated; `maps`
+`(N, K, h, w)`, the class activation maps, whose mean plus the bias is the logit; `logits` `(N, K)`; and, where the
+model can say "none of these", `distances` `(N,)`. What else one needs to know stands in its metadata: class names,
+preprocessing, temperature, threshold.
+
+`N` photos, `S` input size, `K` classes, `C` channels, `h`, `w` cells of a map.
 """
 
 import json
@@ -23,17 +25,18 @@ from stockpot.model.model_file import ModelFile
 from stockpot.model.prediction import Predictor, calibrated
 from stockpot.progress import Progress, silent
 from stockpot.project import replacing
+from stockpot.publishing.page import page_of
 
 TOLERANCE = 1e-4  # of probabilities, and of logits and maps where they reach 1
 OPSET = 20  # that the nodes are written in, and the backbone's graph is exported with
 
 
 def export(place: Place, output: Path | str, progress: Progress = silent) -> Path:
-    """Write a model as one ONNX file, and check that it computes what the model computes.
+    """Write a model as one file, and check that it computes what the model computes.
 
     Args:
         place: a run, its folder, a model file, a project, or what `load_model` returned.
-        output: the file, which ends in `.onnx`.
+        output: the file; `.onnx` for ONNX Runtime, `.html` for a page that classifies photos in a browser.
         progress: told if the backbone has to be exported first.
 
     Raises:
@@ -44,16 +47,17 @@ def export(place: Place, output: Path | str, progress: Progress = silent) -> Pat
     import onnx
 
     path = Path(output)
-    if path.suffix != ".onnx":
-        raise WrongUse(f"{path} must end in .onnx: stockpot export MODEL model.onnx")
+    if path.suffix not in (".onnx", ".html"):
+        raise WrongUse(f"{path} must end in .onnx or .html: stockpot export MODEL model.onnx")
     predictor = load_model(place, progress)
     graph = onnx.load(graph_of(predictor.model, progress))
     _add_head(graph, predictor.model)
     _describe(graph, predictor.model)
     onnx.checker.check_model(graph)
+    content = graph.SerializeToString()
+    _check(content, predictor)
     with replacing(path) as temporary:
-        temporary.write_bytes(graph.SerializeToString())
-        _check(temporary, predictor)
+        temporary.write_bytes(content if path.suffix == ".onnx" else page_of(predictor.model, content))
     return path
 
 
@@ -133,8 +137,8 @@ def _describe(graph: Any, model: ModelFile) -> None:
     helper.set_model_props(graph, told)
 
 
-def _check(file: Path, predictor: Predictor) -> None:
-    """Send noise through the file and through the model.
+def _check(content: bytes, predictor: Predictor) -> None:
+    """Send noise through the ONNX file and through the model.
 
     Raises:
         ModelError: something differs.
@@ -143,7 +147,7 @@ def _check(file: Path, predictor: Predictor) -> None:
 
     model, size = predictor.model, predictor.model.preprocessing.image_size
     pixels = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     outputs = [output.name for output in session.get_outputs()]
     found = dict(zip(outputs, session.run(None, {"pixels": pixels}), strict=True))
     features, maps = predictor.engine.run(pixels)
