@@ -19,7 +19,8 @@ The house, in the order in which data flows::
                   models · predictions · status · pretraining · muon
     curation/     findings · checks · shortcuts · known_by_sight · journal · curation · review
     explanation/  explanation · channels · faithfulness · shortcuts · neighbors · mistakes · selection · blind
-    publishing/   page · export · timm_folder · card · hub · listening · batching · bodies · meters · service
+    publishing/   page · export · timm_folder · card · hub · listening · batching · bodies · meters · service ·
+                  page, vendor
     reporting/    points · texts · pictures · charts · blocks · readings · calls · notes · material · origins ·
                   cards · photo_points · training_points · map_points · quality · trust · making · report ·
                   again · curation_page · texts, templates, vendor
