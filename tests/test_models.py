@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -7,8 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from stockpot.errors import PhotoError
+from stockpot.errors import ModelError, PhotoError
+from stockpot.explanation.explanation import explain
 from stockpot.learning.models import evaluate, load_model, predict
+from stockpot.model.model_file import read_backbone, read_model, write_model
 
 
 def test_predictions_keep_order_and_name_bad_files(solar, tmp_path):
@@ -68,19 +71,31 @@ def test_a_class_that_the_model_does_not_know_is_refused(solar, tmp_path, make_p
 
 
 def test_a_copied_model_file_needs_neither_its_project_nor_torch(solar, tmp_path):
-    """On another machine the graph is exported once; from then on torch is not imported."""
+    """In another folder and process: the same logits and maps; torch is there for exporting the graph, once."""
     shutil.copy(solar.run.model_path, tmp_path / "model.safetensors")
     photo = solar.split.validation[0].path
     code = (
-        "import sys; from stockpot.learning.models import predict\n"
-        "answer, = predict(sys.argv[1], [sys.argv[2]])\n"
-        "print(answer.label, round(answer.probability, 4), 'torch' in sys.modules)"
+        "import sys, numpy; from stockpot.explanation.explanation import explain\n"
+        "why = explain(sys.argv[1], sys.argv[2]); numpy.savez(sys.argv[3], logits=why.logits, cam=why.cam)\n"
+        "print('torch' in sys.modules)"
     )
     env = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}
-    command = [sys.executable, "-c", code, str(tmp_path / "model.safetensors"), str(photo)]
-    first, second = (
-        subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout for _ in range(2)
+    here = explain(solar.run, photo)
+    for name, with_torch in (("first", "True"), ("second", "False")):
+        arguments = [tmp_path / "model.safetensors", photo, tmp_path / f"{name}.npz"]
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == with_torch
+        there = np.load(tmp_path / f"{name}.npz")
+        assert np.array_equal(there["logits"], here.logits) and np.array_equal(there["cam"], here.cam)
+
+
+def test_a_head_that_does_not_fit_its_backbone_is_refused(solar, tmp_path):
+    """A file put together from two: its path, what was expected and what was found."""
+    model = read_model(solar.run.model_path)
+    narrow = dataclasses.replace(
+        model, path=tmp_path / "model.safetensors", weight=model.weight[:, :100].copy(), rejection=None
     )
-    (expected,) = load_model(solar.run).predict([photo])
-    assert first.split() == [*expected.label.split(), str(round(expected.probability, 4)), "True"]
-    assert second.split() == [*first.split()[:-1], "False"]
+    write_model(narrow, read_backbone(solar.run.model_path))
+    with pytest.raises(ModelError, match=r"model\.safetensors has a head for 100 channels.* gives 2048"):
+        load_model(tmp_path / "model.safetensors")
