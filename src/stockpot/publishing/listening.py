@@ -37,7 +37,9 @@ def listen(
     """
     if not 0 <= port < 2**16:
         raise WrongUse(f"port is {port}; expected 1 to 65535, or 0 for a free one.")
-    with socket.socket() as door:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Named TCP: else asyncio leaves Nagle's algorithm on, and an answer in two pieces waits 40 ms
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as door:
         if os.name != "nt":  # else the port of a server that was just stopped is taken for a minute
             door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -46,7 +48,7 @@ def listen(
             reason = error.strerror or str(error)
             raise WrongUse(f"Port {port} of {host} cannot be used ({reason}): give another --port.") from None
         door.listen()
-        ready(f"http://{host}:{door.getsockname()[1]}")
+        ready(f"http://{f'[{host}]' if ':' in host else host}:{door.getsockname()[1]}")
         config = uvicorn.Config(
             app,
             http=_Impatient,
