@@ -46,20 +46,23 @@ class Predictor:
 
     def predict(self, paths: Iterable[Path]) -> Iterator[Prediction]:
         """Yield a prediction for every path, in order; a bad file becomes one with an `error`."""
-        rejection = self.model.rejection
         for path, answer in self.stream(paths):
-            if isinstance(answer, UnreadablePhoto):
-                yield Prediction(path, "", 0.0, (), str(answer))
-                continue
-            probabilities = calibrated(self.logits(answer), self.model)
-            best = int(probabilities.argmax())
-            yield Prediction(
-                path,
-                self.model.class_names[best],
-                float(probabilities[best]),
-                tuple(map(float, probabilities)),
-                none_of_these=bool(rejection.rejects(answer[None])[0]) if rejection else None,
-            )
+            yield self.judge(path, answer)
+
+    def judge(self, path: Path, answer: NDArray[np.float32] | UnreadablePhoto) -> Prediction:
+        """Return what the model says of a photo with pooled features `(C,)`, or why it says nothing."""
+        if isinstance(answer, UnreadablePhoto):
+            return Prediction(path, "", 0.0, (), str(answer))
+        rejection = self.model.rejection
+        probabilities = calibrated(self.logits(answer), self.model)
+        best = int(probabilities.argmax())
+        return Prediction(
+            path,
+            self.model.class_names[best],
+            float(probabilities[best]),
+            tuple(map(float, probabilities)),
+            none_of_these=bool(rejection.rejects(answer[None])[0]) if rejection else None,
+        )
 
     def stream(self, paths: Iterable[Path]) -> Iterator[tuple[Path, NDArray[np.float32] | UnreadablePhoto]]:
         """Yield the pooled features `(C,)` of every path, in order, or why there are none."""

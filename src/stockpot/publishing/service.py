@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
 
@@ -32,7 +33,7 @@ from stockpot.model.activation_maps import activation_maps
 from stockpot.model.engine import available_threads
 from stockpot.model.model_file import ModelFile
 from stockpot.model.overlay import common_scale, paint
-from stockpot.model.prediction import Predictor, calibrated
+from stockpot.model.prediction import Predictor
 from stockpot.photos.pixels import decode
 from stockpot.photos.preprocessing import Pixels, prepare
 from stockpot.progress import Progress, silent
@@ -331,17 +332,14 @@ class _Desk:
         return await asyncio.get_running_loop().run_in_executor(self.threads, do, *values)
 
     def _say(self, name: str, features: NDArray[np.float32]) -> Said:
-        model, rejection = self.model, self.model.rejection
-        probabilities = calibrated(self.predictor.logits(features), model)
-        best = int(probabilities.argmax())
-        none = bool(rejection.rejects(features[None])[0]) if rejection else None
-        self.meters.photos.labels("none of these" if none else model.class_names[best]).inc()
+        said = self.predictor.judge(Path(name), features)
+        self.meters.photos.labels("none of these" if said.none_of_these else said.label).inc()
         return Said(
             name=name,
-            label=model.class_names[best],
-            probability=float(probabilities[best]),
-            none_of_these=none,
-            probabilities=dict(zip(model.class_names, map(float, probabilities), strict=True)),
+            label=said.label,
+            probability=said.probability,
+            none_of_these=said.none_of_these,
+            probabilities=dict(zip(self.model.class_names, said.probabilities, strict=True)),
         )
 
 
