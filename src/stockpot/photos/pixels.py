@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -12,6 +13,8 @@ from stockpot.errors import UnreadablePhoto
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP")  # MPO comes with JPEG
 NEEDS_HEIC = "is a HEIC photo: pip install 'stockpot[heic]'"
 MAX_PIXELS = 120_000_000  # more than the largest phone cameras; a decompression bomb has more
+
+MOST_SCANS = 100  # of a progressive JPEG, which has about ten: each costs time, and hardly a byte
 
 NO_PICTURE = ("is empty", "is not an image", "is damaged")  # how reasons begin that no remedy follows
 
@@ -49,10 +52,9 @@ def decode(data: bytes, at_least: int = 0, most: int = MAX_PIXELS) -> Image.Imag
     if not data:
         raise UnreadablePhoto("is empty")
     try:
-        # Odd metadata is no reason to refuse a photo. Not catch_warnings: it is not safe on several threads.
-        warnings.filterwarnings("ignore", module=r"PIL|stockpot\.photos\.pixels")
-        Image.init()  # Pillow knows some formats only after this; does nothing the second time
-        image = Image.open(io.BytesIO(data), formats=_formats(data))
+        if data[:2] == b"\xff\xd8" and (scans := data.count(b"\xff\xda")) > MOST_SCANS:
+            raise UnreadablePhoto(f"has {scans} scans, as no camera makes them: save it anew")
+        image = _open(data)
         if image.width * image.height > most:
             raise UnreadablePhoto(
                 f"has more than {most:,} pixels ({image.width} x {image.height}): shrink it"
@@ -73,6 +75,15 @@ def decode(data: bytes, at_least: int = 0, most: int = MAX_PIXELS) -> Image.Imag
         raise UnreadablePhoto(f"is damaged ({error})") from None
 
 
+def pixels_in(data: bytes) -> int:
+    """Return how many pixels an image file says that it has; 0 where it does not say so."""
+    try:
+        with _open(data) as image:
+            return image.width * image.height
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, `decode` will say
+        return 0
+
+
 def thumbnail(path: Path, longest: int) -> Image.Image:
     """Return the photo in a file, upright, with a long side of at most `longest` pixels."""
     photo = read_photo(path, at_least=longest)
@@ -83,6 +94,13 @@ def thumbnail(path: Path, longest: int) -> Image.Image:
 def can_read_heic() -> bool:
     """Tell whether the extra `heic` is installed."""
     return importlib.util.find_spec("pillow_heif") is not None
+
+
+def _open(data: bytes) -> Image.Image:
+    # Odd metadata is no reason to refuse a photo. Not catch_warnings: it is not safe on several threads.
+    warnings.filterwarnings("ignore", module=r"PIL|stockpot\.photos\.pixels")
+    Image.init()  # Pillow knows some formats only after this; does nothing the second time
+    return Image.open(io.BytesIO(data), formats=_formats(data))
 
 
 def _formats(data: bytes) -> tuple[str, ...]:
@@ -100,10 +118,9 @@ def _formats(data: bytes) -> tuple[str, ...]:
 
 def _upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF orientation; a value outside 1 to 8 is ignored."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except (ValueError, KeyError, TypeError, SyntaxError, OSError):
-        return image
+    with suppress(ValueError, KeyError, TypeError, SyntaxError, OSError):
+        ImageOps.exif_transpose(image, in_place=True)  # no copy: photos may be large
+    return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -112,7 +129,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         image = image.convert("F").point(lambda value: value / 257).convert("L")
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")

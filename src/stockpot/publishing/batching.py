@@ -24,14 +24,24 @@ class Batcher:
         self._told = told  # how many photos went together
         self._waiting: asyncio.Queue[tuple[Pixels, asyncio.Future[Answer]]] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(1)
+        self._worker: asyncio.Task[None] | None = None
 
     async def run(self, pixels: Pixels) -> Answer:
         """Return features and maps of one prepared photo `(S, S, 3)`."""
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work())
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.put_nowait((pixels, future))
         return await future
 
-    async def work(self) -> None:
+    async def close(self) -> None:
+        """End; nobody waits any more."""
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.wait([self._worker])
+        self._thread.shutdown()
+
+    async def _work(self) -> None:
         """Compute what waits, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:

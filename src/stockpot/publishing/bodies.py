@@ -1,7 +1,7 @@
 """What a client sends, read within limits: one photo as the body, or several as a form."""
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -23,18 +23,19 @@ class Sent:
 
 @dataclass
 class Room:
-    """How many bytes of bodies may be in memory at once, for all requests together."""
+    """How many bytes of bodies may be read at once, for all requests together."""
 
     largest: int  # of one request
     all_together: int
-    held: int = field(default=0)
+    held: int = 0
 
     async def read(self, request: Request) -> bytes:
         """Return a request's body; the caller gives its length back by `leave`.
 
         Raises:
-            HTTPException: 413 where it is too large, 503 where others fill the room.
+            HTTPException: 413 where it is too large, 415 where it is compressed, 503 where others fill the room.
         """
+        self._look_at_headers(request)
         kept = seen = 0
         parts: list[bytes] = []
         try:
@@ -57,17 +58,39 @@ class Room:
             self.leave(kept)
             raise
         if seen > self.largest:
-            most = self.largest / 2**20
-            raise HTTPException(413, f"More than {most:g} MB: send smaller photos, or fewer at once.")
+            raise self._too_large()
         return b"".join(parts)
 
     def leave(self, count: int) -> None:
         """Give bytes back."""
         self.held -= count
 
+    def _look_at_headers(self, request: Request) -> None:
+        """Refuse at once what is announced so, where nobody has to be listened to first."""
+        length = request.headers.get("content-length", "0")
+        announced = int(length) if length.isdecimal() else 0
+        asks = "100-continue" in request.headers.get("expect", "").lower()
+        if announced > (self.largest if asks else _PATIENCE * self.largest):
+            raise self._too_large()
+        if request.headers.get("content-encoding", "identity") != "identity":
+            raise HTTPException(
+                415, "The body is compressed: send it without Content-Encoding, photos are small."
+            )
+
+    def _too_large(self) -> HTTPException:
+        return HTTPException(
+            413, f"More than {self.largest / 2**20:g} MB: send smaller photos, or fewer at once."
+        )
+
 
 class _Parser(MultiPartParser):
+    """Keeps everything in memory, and knows whether the form came to its end."""
+
     spool_max_size = _IN_MEMORY
+    ended = False
+
+    def on_end(self) -> None:
+        self.ended = True
 
 
 async def photos_in(request: Request, body: bytes) -> list[Sent]:
@@ -82,17 +105,22 @@ async def photos_in(request: Request, body: bytes) -> list[Sent]:
         parser = _Parser(request.headers, _once(body), max_files=MANY_PHOTOS, max_fields=MANY_PHOTOS)
         try:
             form = await parser.parse()
-        except MultiPartException as error:
-            raise HTTPException(400, f"The form cannot be read ({error.message})") from None
+        except (MultiPartException, UnicodeError, LookupError) as error:
+            reason = error.message if isinstance(error, MultiPartException) else str(error)
+            raise HTTPException(
+                400, f"The form cannot be read ({reason}): curl -F photo=@photo.jpg"
+            ) from None
         files = [
             Sent(value.filename or "", await value.read())
             for _, value in form.multi_items()
             if isinstance(value, UploadFile)
         ]
         await form.close()
+        if body and not parser.ended:
+            raise HTTPException(400, "The form ends in the middle: send it again.")
     if not files:
         raise HTTPException(
-            400, "No photo was sent: curl --data-binary @photo.jpg, or curl -F photo=@photo.jpg"
+            400, "No photo was sent: curl --data-binary @photo.jpg, or as a file: curl -F photo=@photo.jpg"
         )
     return files
 

@@ -8,12 +8,12 @@ import asyncio
 import io
 import ipaddress
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+import math
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Annotated, Any
 
 import numpy as np
@@ -21,10 +21,7 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import ClientDisconnect
 
 from stockpot import __version__
 from stockpot.errors import UnreadablePhoto, WrongUse
@@ -34,51 +31,24 @@ from stockpot.model.engine import available_threads
 from stockpot.model.model_file import ModelFile
 from stockpot.model.overlay import common_scale, paint
 from stockpot.model.prediction import Predictor
-from stockpot.photos.pixels import decode
+from stockpot.photos.pixels import decode, pixels_in
 from stockpot.photos.preprocessing import Pixels, prepare
 from stockpot.progress import Progress, silent
+from stockpot.publishing.answers import PICTURE, PROBLEMS, SENT, Answers, Said
 from stockpot.publishing.batching import Answer, Batcher
-from stockpot.publishing.bodies import MANY_PHOTOS, Room, Sent, photos_in
+from stockpot.publishing.bodies import Room, Sent, photos_in
 from stockpot.publishing.listening import LOCAL, listen
 from stockpot.publishing.meters import CONTENT_TYPE, Meters
+from stockpot.publishing.watching import PATHS, Watched
 
 PORT = 8000
 MOST_PIXELS = 50_000_000  # of a photo: what phones make, not what bombs hold
 SHOWN_PIXELS = 640  # long side of a map
-CONNECTIONS = 256  # at once
+LARGE_PIXELS = 16_000_000
 MOST_IN_HAND = 512  # photos, of all requests together
 _ROOM = 16  # largest requests whose bodies may be in memory at once
-_PATHS = ("/predict", "/explain", "/model", "/healthz", "/metrics", "/openapi.json")
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
-
-class Said(BaseModel):
-    """What the model says of one photo; where it cannot be read, `error` alone."""
-
-    name: str = Field(default="", description="The file's name, as it was sent.")
-    label: str | None = Field(default=None, description="The likeliest class, also of what is none of them.")
-    probability: float | None = Field(default=None, description="Of the label, calibrated.")
-    none_of_these: bool | None = Field(
-        default=None, description="It resembles no class; null: the model cannot say."
-    )
-    probabilities: dict[str, float] | None = Field(default=None, description="Of every class, calibrated.")
-    error: str | None = Field(default=None, description="Why the file cannot be read, and what to do.")
-
-
-class Answers(BaseModel):
-    """What the model says of the photos of a request, in their order."""
-
-    predictions: list[Said]
-
-
-class Problem(BaseModel):
-    """Why a request was not answered, and what to do."""
-
-    error: str
+Label = Annotated[str | None, Query(description="Class whose map is painted; the predicted one by default.")]
 
 
 @dataclass(frozen=True)
@@ -108,90 +78,51 @@ def serve(
         limits: of a request.
         device: what `load_model` takes.
         threads: what `load_model` takes.
-        ready: called with the address when it answers.
+        ready: called with the address; whoever connects from then on is answered.
         progress: told if the backbone has to be exported first.
 
     Raises:
         ModelError: there is no model, or it is damaged.
         WrongUse: the address or port is taken or none, or a limit is none.
     """
-    if not (limits.megabytes > 0 and limits.seconds > 0):
-        raise WrongUse(f"{limits} are no limits: give more than 0 megabytes and seconds.")
+    if not (0.01 <= limits.megabytes < math.inf and 0.1 <= limits.seconds < math.inf):
+        raise WrongUse(
+            f"A request may have {limits.megabytes:g} MB and {limits.seconds:g} s; expected at least 0.01 and 0.1."
+        )
     predictor = load_model(place, progress, device, threads)
     size = predictor.model.preprocessing.image_size
     predictor.engine.run(np.zeros((1, size, size, 3), np.uint8))  # the first takes longest
-    app = create_app(predictor, limits, _is_local(host))
-    listen(app, host, port, ready, limits.seconds, CONNECTIONS)
+    listen(create_app(predictor, limits, host), host, port, ready, limits.seconds)
 
 
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def create_app(predictor: Predictor, limits: Limits = Limits(), local: bool = True) -> "Watched":
+def create_app(predictor: Predictor, limits: Limits = Limits(), host: str = LOCAL) -> Watched:
     """Return the service of a model as an ASGI application.
 
     Args:
         predictor: the model, ready to run.
         limits: of a request.
-        local: that it answers to names of this computer alone.
+        host: that it listens on; on one of this computer alone it answers to names of this computer alone.
     """
     desk = _Desk(predictor, limits)
 
     @asynccontextmanager
-    async def working(_: FastAPI) -> AsyncIterator[None]:
-        batches = asyncio.create_task(desk.batcher.work())
+    async def open_until_closed(_: FastAPI) -> AsyncIterator[None]:
         yield
-        batches.cancel()
+        await desk.close()
 
+    names = predictor.model.class_names
     app = FastAPI(
         title="stockpot",
         version=__version__,
-        description=f"Tells photos of {len(predictor.model.class_names)} classes apart: "
-        f"{', '.join(predictor.model.class_names)}.",
+        description=f"Tells photos of {len(names)} classes apart: {', '.join(names)}.",
         docs_url=None,  # they would fetch scripts from elsewhere
         redoc_url=None,
-        lifespan=working,
+        lifespan=open_until_closed,
     )
-    if local:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[LOCAL, "localhost"])
     app.exception_handler(HTTPException)(_say)
     app.exception_handler(Exception)(_say_failed)
-    problems: dict[int | str, dict[str, Any]] = {
-        code: {"model": Problem, "description": text}
-        for code, text in (
-            (400, "No photo in it, or a broken form."),
-            (408, "It came too slowly."),
-            (413, "It is too large."),
-            (422, "Nothing in it is a photo that can be read."),
-            (503, "Too much to do: try again."),
-        )
-    }
-    sent = {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "image/*": {"schema": {"type": "string", "format": "binary"}},
-                "multipart/form-data": {
-                    "schema": {
-                        "type": "object",
-                        "properties": {
-                            "photo": {
-                                "type": "array",
-                                "maxItems": MANY_PHOTOS,
-                                "items": {"type": "string", "format": "binary"},
-                            }
-                        },
-                    }
-                },
-            },
-        }
-    }
 
-    @app.post("/predict", response_model_exclude_none=True, responses=problems, openapi_extra=sent)
+    @app.post("/predict", response_model_exclude_none=True, responses=PROBLEMS, openapi_extra=SENT)
     async def predict(request: Request) -> Answers:
         """Say what is in one photo (the body) or in several (a form)."""
         async with desk.photos(request) as files:
@@ -200,23 +131,11 @@ def create_app(predictor: Predictor, limits: Limits = Limits(), local: bool = Tr
             raise HTTPException(422, said[0].error or "")
         return Answers(predictions=said)
 
-    @app.post(
-        "/explain",
-        response_class=Response,
-        responses=problems | {200: {"content": {"image/png": {}}, "description": "The map on the photo."}},
-        openapi_extra=sent,
-    )
-    async def explain(
-        request: Request,
-        label: Annotated[
-            str | None, Query(description="Class whose map is painted; the predicted one by default.")
-        ] = None,
-    ) -> Response:
+    @app.post("/explain", response_class=Response, responses=PROBLEMS | PICTURE, openapi_extra=SENT)
+    async def explain(request: Request, label: Label = None) -> Response:
         """Paint the class activation map of one photo: orange speaks for the class, purple against it."""
-        if label is not None and label not in predictor.model.class_names:
-            raise HTTPException(
-                400, f"There is no class {label!r}: {', '.join(predictor.model.class_names)}."
-            )
+        if label is not None and label not in names:
+            raise HTTPException(400, f"There is no class {label!r}: {', '.join(names)}.")
         async with desk.photos(request) as files:
             if len(files) > 1:
                 raise HTTPException(400, f"One photo at a time is explained; {len(files)} were sent.")
@@ -227,7 +146,7 @@ def create_app(predictor: Predictor, limits: Limits = Limits(), local: bool = Tr
         """Say what is served: classes, figures, preprocessing, calibration, provenance, versions."""
         return describe(predictor.model)
 
-    @app.get("/healthz")
+    @app.api_route("/healthz", methods=["GET", "HEAD"])
     async def health() -> dict[str, str]:
         """Say that it answers."""
         return {"status": "ok"}
@@ -237,7 +156,16 @@ def create_app(predictor: Predictor, limits: Limits = Limits(), local: bool = Tr
         """Return counters for Prometheus."""
         return Response(desk.meters.page(), media_type=CONTENT_TYPE)
 
-    return Watched(app, limits.seconds, desk.meters)
+    return Watched(app, limits.seconds, desk.meters, _names_of(host))
+
+
+def _names_of(host: str) -> frozenset[str]:
+    """Return the names that a server on an address answers to: of this computer alone, or any."""
+    try:
+        local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = host == "localhost"
+    return frozenset({host, LOCAL, "::1", "localhost"}) if local else frozenset()
 
 
 def describe(model: ModelFile) -> dict[str, Any]:
@@ -258,14 +186,16 @@ def describe(model: ModelFile) -> dict[str, Any]:
     }
 
 
-async def _say(_: Request, error: Exception) -> JSONResponse:
+async def _say(request: Request, error: Exception) -> JSONResponse:
     """Answer an error as its one line."""
     assert isinstance(error, HTTPException)
-    known = {404: f"There is no such page; there are {', '.join(_PATHS)}.", 405: "Photos are sent by POST."}
-    headers = {
-        **(error.headers or {}),
-        **({"Connection": "close"} if error.status_code in (408, 413) else {}),
+    headers = dict(error.headers or {})
+    known = {
+        404: f"There is no such page; there are {', '.join(PATHS)}.",
+        405: f"{request.url.path} takes {headers.get('Allow') or headers.get('allow')}, not {request.method}.",
     }
+    if error.status_code in (408, 413):
+        headers["Connection"] = "close"
     return JSONResponse({"error": known.get(error.status_code, error.detail)}, error.status_code, headers)
 
 
@@ -285,6 +215,13 @@ class _Desk:
         self.room = Room(largest, _ROOM * largest)
         self.threads = ThreadPoolExecutor(max(2, available_threads()))
         self.in_hand = 0  # photos that are decoded or wait
+        self.large = ThreadPoolExecutor(1)  # decodes large photos, one after the other, so that memory stays
+
+    async def close(self) -> None:
+        """End; nobody waits any more."""
+        await self.batcher.close()
+        self.threads.shutdown()
+        self.large.shutdown()
 
     @asynccontextmanager
     async def photos(self, request: Request) -> AsyncIterator[list[Sent]]:
@@ -319,17 +256,34 @@ class _Desk:
             raise HTTPException(422, _remedied(error)) from None
         said = self._say(file.name, features)
         number = self.model.class_names.index(label or said.label or "")
-        picture = await self._aside(_painted, self.model, file.data, maps, number)
-        told = json.dumps(said.model_dump(include={"label", "probability", "none_of_these"}))  # ASCII
-        return Response(picture, media_type="image/png", headers={"X-Prediction": told})
+        picture = await self._aside(self._painted, file.data, maps, number)
+        told = said.model_dump(include={"label", "probability", "none_of_these"}, exclude_none=True)
+        return Response(picture, media_type="image/png", headers={"X-Prediction": json.dumps(told)})
 
     async def _look(self, file: Sent) -> Answer:
         """Return features and maps of a file."""
-        return await self.batcher.run(await self._aside(_prepared, self.model, file.data))
+        return await self.batcher.run(await self._aside(self._prepared, file.data))
 
-    async def _aside(self, do: Callable[..., Any], *values: Any) -> Any:
-        """Return what a function returns, computed on one of the threads."""
-        return await asyncio.get_running_loop().run_in_executor(self.threads, do, *values)
+    async def _aside(self, do: Callable[..., Any], data: bytes, *values: Any) -> Any:
+        """Return what a function makes of a photo's bytes, on a thread for such photos."""
+        loop = asyncio.get_running_loop()
+        large = await loop.run_in_executor(self.threads, pixels_in, data) > LARGE_PIXELS
+        return await loop.run_in_executor(self.large if large else self.threads, do, data, *values)
+
+    def _prepared(self, data: bytes) -> Pixels:
+        """Return a photo as the network receives it, as `predict` does."""
+        preprocessing = self.model.preprocessing
+        return prepare(decode(data, 2 * preprocessing.image_size, MOST_PIXELS), preprocessing)
+
+    def _painted(self, data: bytes, maps: NDArray[np.float32], number: int) -> bytes:
+        """Return a class's map on its photo, as PNG."""
+        photo = decode(data, SHOWN_PIXELS, MOST_PIXELS)
+        photo.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS), Image.Resampling.LANCZOS)
+        cams = activation_maps(maps, self.model.weight)
+        box = self.model.preprocessing.box(photo.width, photo.height)
+        out = io.BytesIO()
+        paint(photo, cams[number], common_scale(list(cams)), box).save(out, "PNG")
+        return out.getvalue()
 
     def _say(self, name: str, features: NDArray[np.float32]) -> Said:
         said = self.predictor.judge(Path(name), features)
@@ -343,66 +297,5 @@ class _Desk:
         )
 
 
-def _prepared(model: ModelFile, data: bytes) -> Pixels:
-    """Return a photo as the network receives it, as `predict` does."""
-    return prepare(decode(data, 2 * model.preprocessing.image_size, MOST_PIXELS), model.preprocessing)
-
-
-def _painted(model: ModelFile, data: bytes, maps: NDArray[np.float32], number: int) -> bytes:
-    """Return a class's map on its photo, as PNG."""
-    photo = decode(data, SHOWN_PIXELS, MOST_PIXELS)
-    photo.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS), Image.Resampling.LANCZOS)
-    cams = activation_maps(maps, model.weight)
-    box = model.preprocessing.box(photo.width, photo.height)
-    out = io.BytesIO()
-    paint(photo, cams[number], common_scale(list(cams)), box).save(out, "PNG")
-    return out.getvalue()
-
-
 def _remedied(error: UnreadablePhoto) -> str:
     return f"The file {error}: send a photo's bytes as the body, or files as multipart/form-data."
-
-
-class Watched:
-    """An application whose requests are counted, timed, and ended when they take too long."""
-
-    def __init__(self, app: FastAPI, seconds: float, meters: Meters) -> None:
-        self.app, self.seconds, self.meters = app, seconds, meters
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        path = scope["path"] if scope["path"] in _PATHS else "other"
-        started, status, arrived = perf_counter(), 0, False
-
-        async def hear() -> Message:
-            nonlocal arrived
-            message = await receive()
-            arrived = arrived or not message.get("more_body", False)
-            return message
-
-        async def tell(message: Message) -> None:
-            nonlocal status
-            status = message.get("status", status)
-            await send(message)
-
-        try:
-            with self.meters.in_work.track_inprogress():
-                async with asyncio.timeout(self.seconds):
-                    await self.app(scope, hear, tell)
-        except TimeoutError:
-            if not status:  # else whoever asked does not read the answer: the connection is closed
-                code, what = (503, "The answer took") if arrived else (408, "The request took")
-                text = f"{what} more than {self.seconds:g} seconds: try again, or send less at once."
-                await _say_late(code, text, scope, receive, tell)
-        except ClientDisconnect:
-            status = 499  # as others count those who have gone
-        finally:
-            self.meters.requests.labels(path, str(status or 500)).inc()
-            self.meters.seconds.labels(path).observe(perf_counter() - started)
-
-
-async def _say_late(code: int, text: str, scope: Scope, receive: Receive, send: Send) -> None:
-    await JSONResponse({"error": text}, code, {"Connection": "close"})(scope, receive, send)
