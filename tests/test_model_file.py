@@ -115,3 +115,31 @@ def test_a_missing_file_is_named(tmp_path):
     """Not a traceback."""
     with pytest.raises(ModelError, match="no model file"):
         read_model(tmp_path / "gone.safetensors")
+
+
+def test_what_cannot_be_is_refused_with_what_was_found(model):
+    """A file that somebody put together: types, numbers that are none, names twice, words that mean nothing."""
+    write_model(model, {})
+    with safe_open(model.path, framework="numpy") as file:
+        told = json.loads(file.metadata()["stockpot"])
+    tensors = load_file(model.path)
+
+    def refused(match: str, changed: dict | None = None, **other: np.ndarray) -> None:
+        save_file(tensors | other, model.path, {"stockpot": json.dumps(told | (changed or {}))})
+        with pytest.raises(ModelError, match=match):
+            read_model(model.path)
+
+    weight = tensors["head.weight"]
+    refused(r"head\.weight of float16, expected float32", **{"head.weight": weight.astype(np.float16)})
+    refused(r"head\.weight of int32, expected float32", **{"head.weight": weight.astype(np.int32)})
+    refused("no numbers", **{"head.bias": np.array([1, np.nan], np.float32)})
+    refused("expected a list of texts", {"class_names": "ab"})
+    refused("expected a list of texts", {"class_names": [1, 2]})
+    refused("expected each once", {"class_names": ["cat", "cat"]})
+    refused(
+        "resize 'bogus', expected 'squash'", {"preprocessing": told["preprocessing"] | {"resize": "bogus"}}
+    )
+    refused("interpolation 'x'", {"preprocessing": told["preprocessing"] | {"interpolation": "x"}})
+    refused("held_out '<b>'", {"calibration": told["calibration"] | {"held_out": "<b>"}})
+    for number in (-3, "2", None):
+        refused("format .*, expected 1 to 1", {"format": number})

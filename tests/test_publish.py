@@ -1,25 +1,30 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
+import yaml
+from markdown_it import MarkdownIt
 from PIL import Image
 from standin.hub import TOKEN, hub
 
-from stockpot.errors import HubRefused, ModelError, UnreadablePhoto, WrongUse
+from stockpot.errors import ModelError, UnreadablePhoto, WrongUse
+from stockpot.learning.evaluation import ClassFigures, Evaluation
 from stockpot.learning.models import load_model, predict
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.training import train
 from stockpot.model.model_file import ModelFile
 from stockpot.photos.preprocessing import Preprocessing
 from stockpot.publishing import timm_folder
-from stockpot.publishing.card import model_card
-from stockpot.publishing.hub import publish
+from stockpot.publishing.card import Example, model_card
+from stockpot.publishing.publish import publish
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +55,7 @@ def photos(solar, tmp_path_factory):
     return [whole, part]
 
 
+FILES_OF_ONNX = ["README.md", "example.png", "model.onnx"]
 OTHERS = """
 import json, sys
 import timm
@@ -133,6 +139,10 @@ def test_nothing_is_overwritten_and_nothing_half_done_stays(trained, tmp_path, m
     (tmp_path / "no.png").write_text("no picture")
     with pytest.raises(UnreadablePhoto, match="is not an image"):
         publish(trained["lite"], tmp_path / "new", tmp_path / "no.png")
+    with pytest.raises(WrongUse, match="leave --public out"):
+        publish(trained["lite"], tmp_path / "new", public=True)
+    with pytest.raises(WrongUse, match="--to FOLDER"):
+        publish(trained["lite"], "")
     monkeypatch.setattr(timm_folder, "ITS_EPSILON", 2e-3)
     with pytest.raises(ModelError, match="timm's logits differ"):
         publish(trained["large"], tmp_path / "new", "")
@@ -140,16 +150,37 @@ def test_nothing_is_overwritten_and_nothing_half_done_stays(trained, tmp_path, m
     assert (tmp_path / "mine" / "README.md").read_text() == "precious"
 
 
+def test_the_folder_may_be_this_one_or_behind_a_link(lab, tmp_path, monkeypatch):
+    """An empty one is filled where it is."""
+    run = next(run for run in lab.study.runs if run.name == "cifar")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    publish(run, ".")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    publish(run, tmp_path / "link")
+    for folder in ("here", "there"):
+        assert sorted(file.name for file in (tmp_path / folder).iterdir()) == FILES_OF_ONNX
+
+
+def test_a_model_on_cropped_photos_is_published_as_onnx_alone(lab):
+    """There timm cuts whole pixels out, we do not: what it said of a photo would differ."""
+    model = load_model(next(run for run in lab.study.runs if run.name == "probe")).model
+    assert "timm crops" in timm_folder.timm_remedy(
+        replace(model, preprocessing=replace(model.preprocessing, resize="crop"))
+    )
+
+
 PUBLISH = """
 import sys
 from stockpot.errors import StockpotError
-from stockpot.publishing.hub import publish
-try: print(publish(sys.argv[1], sys.argv[2], "", public=sys.argv[3] == "public"))
+from stockpot.publishing.publish import publish
+try: print(publish(sys.argv[1], sys.argv[2], public=sys.argv[3] == "public"))
 except StockpotError as error: print(type(error).__name__, error)
 """
 
 
-def test_the_hub_takes_it_and_gives_it_back(trained, photos, tmp_path):
+def test_the_hub_takes_it_and_gives_it_back(trained, lab, tmp_path):
     """The real client and a local hub: private unless asked otherwise; timm reads it from there."""
     run = str(trained["lite"].folder)
     with hub() as server:
@@ -167,6 +198,12 @@ def test_the_hub_takes_it_and_gives_it_back(trained, photos, tmp_path):
         found = float(elsewhere(code, **{**at, "HF_HOME": str(tmp_path / "another home")}))
         model = load_model(run).model
         assert found == pytest.approx(float(model.bias.sum() / model.calibration.temperature), abs=1e-5)
+        public = elsewhere(PUBLISH, run, "hub:ada/cells", "", **as_ada)
+        assert public.startswith("WrongUse ada/cells is there already, and public")
+        files["mine.txt"] = b"precious"
+        other = str(next(one for one in lab.study.runs if one.name == "cifar").folder)
+        assert elsewhere(PUBLISH, other, "hub:ada/cells", "public", **as_ada).endswith("/ada/cells\n")
+        assert sorted(files) == ["README.md", "mine.txt", "model.onnx"], "no weights of the model before"
         refused = elsewhere(PUBLISH, run, "hub", "", **at, HF_TOKEN="somebody else's")
         assert refused.startswith("HubRefused The hub says no (HTTP 401)")
     assert elsewhere(PUBLISH, run, "hub", "", **at, HF_TOKEN="") == (
@@ -178,28 +215,54 @@ def test_the_hub_takes_it_and_gives_it_back(trained, photos, tmp_path):
 
 def test_a_name_that_the_hub_cannot_have_is_refused(trained):
     """Before anything is computed or asked."""
-    for name in ("hub:", "hub:ada", "hub:ada/b c", "hub:a/b/c"):
+    names = ("", "ada", "ada/b c", "a/b/c", "ada/über", "ada/a--b", "ada/x.git", "-a/x", f"ada/{'x' * 120}")
+    for name in names:
         with pytest.raises(WrongUse, match="--to hub:NAME/MODEL"):
-            publish(trained["lite"], name)
-    assert issubclass(HubRefused, Exception)
+            publish(trained["lite"], f"hub:{name}")
 
 
-def test_class_names_cannot_break_the_card(tmp_path):
-    """Markup in a name stays text, and a model without figures says so."""
-    names = ("a|b", "<img src=x onerror=alert(1)>", "[x](javascript:1)", "two\nlines")
+def test_no_name_can_break_the_card(lab, tmp_path):
+    """Markup in names and credits stays text, in tables too; many classes and none known figures are no trouble."""
+    names = [
+        "a|b",
+        "<img src=x onerror=alert(1)>",
+        "[x](javascript:1)",
+        "two\nlines",
+        "`code`",
+        "*bold*",
+        "_it_",
+    ]
+    names += [f"class {k}" for k in range(200)]
+    figures = [ClassFigures(name, 5, 0.5, 0.5) for name in names]
+    evaluation = Evaluation(1000, 0.5, (0.4, 0.6), 1.0, ((),), tuple(figures))
     model = ModelFile(
         path=tmp_path / "m.safetensors",
-        class_names=names,
-        backbone="xception",
+        class_names=tuple(names),
+        backbone="<b>xception</b>",
         fingerprint="0" * 12,
-        preprocessing=Preprocessing(256, (0, 0, 0), (1, 1, 1)),
-        recipe={},
-        metrics={},
-        attribution="somebody",
-        weight=np.zeros((4, 2), np.float32),
-        bias=np.zeros(4, np.float32),
+        preprocessing=Preprocessing(256, (0, 0, 0), (1, 1, 1), resize="crop"),
+        recipe={"keep": "best"},
+        metrics={"validation": evaluation.to_json()},
+        attribution="<script>alert(1)</script>",
+        weight=np.zeros((len(names), 2), np.float32),
+        bias=np.zeros(len(names), np.float32),
+        learned_from=("0" * 12, "1" * 12),
     )
-    card = model_card("a *bold* name", model)
-    line = next(line for line in card.splitlines() if "classes apart" in line)
-    assert r"a\|b" in line and r"\<img" in line and r"\[x\](java" in line and "two lines" in line
-    assert "has no figures" in card and "are not calibrated" in card and r"# a \*bold\* name" in card
+    rows = [{"licence": "CC | BY", "attribution": "<i>Ada</i>"}]
+    for one in (model, replace(model, metrics={}, learned_from=())):
+        card = model_card("a *bold* <b>name</b>: x", one, rows, Example(names[1], 0.5, "[credit](x)"))
+        front, text = card.removeprefix("---\n").split("\n---\n", 1)
+        assert yaml.safe_load(front)["pipeline_tag"] == "image-classification"
+        page = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
+        assert not re.search(
+            r"<(b|i|script|em)\b|href|onerror=[^&]*>", page.replace("<em>Predicted", "Predicted")
+        )
+        assert page.count("<img") == 1, "that of the example"
+        if one is model:
+            cells = [row.split("|") for row in text.replace("\\|", "/").splitlines() if row.startswith("| ")]
+            assert {len(row) for row in cells} == {6} and len(cells) == 1 + len(names)
+            assert (
+                "flatters" in card and "CC" in card and "not recorded (1)" in card and "middle square" in card
+            )
+        else:
+            assert "has no figures" in card

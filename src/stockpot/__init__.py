@@ -19,8 +19,8 @@ The house, in the order in which data flows::
                   models · predictions · status · pretraining · muon
     curation/     findings · checks · shortcuts · known_by_sight · journal · curation · review
     explanation/  explanation · channels · faithfulness · shortcuts · neighbors · mistakes · selection · blind
-    publishing/   page · export · timm_folder · card · hub · listening · batching · bodies · meters · service ·
-                  page, vendor
+    publishing/   agreement · page · export · timm_folder · card · folder · hub · publish · listening ·
+                  batching · bodies · answers · meters · watching · service · page, vendor
     reporting/    points · texts · pictures · charts · blocks · readings · calls · notes · material · origins ·
                   cards · photo_points · training_points · map_points · quality · trust · making · report ·
                   again · curation_page · texts, templates, vendor
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from stockpot.photos.splits import split as split
     from stockpot.project import clean as clean
     from stockpot.publishing.export import export as export
-    from stockpot.publishing.hub import publish as publish
+    from stockpot.publishing.publish import publish as publish
     from stockpot.publishing.service import serve as serve
     from stockpot.reporting.report import write_report as write_report
     from stockpot.studies import demo as demo
@@ -105,7 +105,7 @@ _ROOMS = {
     "measure_faithfulness": "explanation.faithfulness",
     "predict": "learning.models",
     "pretrain": "learning.pretraining",
-    "publish": "publishing.hub",
+    "publish": "publishing.publish",
     "serve": "publishing.service",
     "split": "photos.splits",
     "study": "studies",

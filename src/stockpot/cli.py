@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -802,7 +803,8 @@ def publish(
         typer.Option(help="A new folder; or hub, or hub:NAME/MODEL.", show_default=False, metavar="FOLDER"),
     ],
     example: Annotated[
-        Path | None, typer.Option(help="Photo that the card shows.", show_default="the surest of validation")
+        Path | None,
+        typer.Option(help="Photo that the card shows.", show_default="the surest; none on the hub"),
     ] = None,
     no_example: Annotated[bool, typer.Option("--no-example", help="A card without a photo.")] = False,
     public: Annotated[bool, typer.Option("--public", help="Let everybody see it on the hub.")] = False,
@@ -812,7 +814,10 @@ def publish(
 
     Example: stockpot publish food --to food-model
     """
-    from stockpot.publishing.hub import publish as run_publish
+    from stockpot.publishing.publish import publish as run_publish
+
+    if example and no_example:
+        raise WrongUse("--example and --no-example exclude each other: leave one out")
 
     place = run_publish(model, to, "" if no_example else example, public, show_progress(quiet))
     typer.echo(place)
@@ -840,7 +845,8 @@ def serve(
     from stockpot.publishing.service import serve as run_serve
 
     limits = Limits(megabytes, seconds)
-    run_serve(model, host, port, limits, device, threads, typer.echo, show_progress(quiet))
+    with suppress(KeyboardInterrupt):  # the orderly end that was asked for
+        run_serve(model, host, port, limits, device, threads, typer.echo, show_progress(quiet))
 
 
 @app.command()

@@ -43,6 +43,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/api/whoami-v2":
             return self._known() and self._json({"name": "ada", "type": "user"})
+        if self.path.startswith("/api/models/"):
+            return self._tell_of("/".join(self.path.split("?")[0].split("/")[3:5]))
         model, found, file = self.path[1:].partition("/resolve/main/")
         data = self.server.models.get(model, {}).get(file) if found else None
         if data is None:
@@ -62,9 +64,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.path == "/api/repos/create":
             asked = json.loads(body)
             name = f"{asked.get('organization', 'ada')}/{asked['name']}"
-            self.server.models.setdefault(name, {})
+            url = f"{self.server.address}/{name}"
+            if name in self.server.models:  # as it is: also as private or public as it was
+                return self._json({"error": "You already created this model repo", "url": url}, 409)
+            self.server.models[name] = {}
             self.server.private[name] = bool(asked.get("private") or asked.get("visibility") == "private")
-            return self._json({"url": f"{self.server.address}/{name}", "id": name, "name": name})
+            return self._json({"url": url, "id": name, "name": name})
         if self.path.endswith("/preupload/main"):
             files = json.loads(body)["files"]
             large = {one["path"]: not one["path"].endswith((".md", ".json")) for one in files}
@@ -90,6 +95,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 value = line["value"]
                 if line["key"] == "file":
                     self.server.models[model][value["path"]] = base64.b64decode(value["content"])
+                elif line["key"] == "deletedFile":
+                    del self.server.models[model][value["path"]]
                 elif line["key"] == "lfsFile":
                     self.server.models[model][value["path"]] = self.server.blobs[value["oid"]]
             url = f"{self.server.address}/{model}/commit/{'0' * 40}"
@@ -112,13 +119,27 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return b"".join(parts)
 
     def _known(self) -> bool:
-        known = self.headers.get("Authorization") == f"Bearer {TOKEN}"
+        known = self._is_ada()
         if not known:
             self._send(401, b'{"error": "Invalid username or password."}')
         return known
 
-    def _json(self, value: object) -> None:
-        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    def _tell_of(self, model: str) -> None:
+        files = self.server.models.get(model)
+        if files is None or (self.server.private[model] and not self._is_ada()):
+            return self._send(404, b"", {"X-Error-Code": "RepoNotFound"})
+        siblings = [{"rfilename": path} for path in files]
+        tree = [
+            {"type": "file", "path": path, "oid": "0" * 40, "size": len(data)} for path, data in files.items()
+        ]
+        about = {"id": model, "private": self.server.private[model], "sha": "0" * 40, "siblings": siblings}
+        return self._json(tree if "/tree/" in self.path else about)
+
+    def _is_ada(self) -> bool:
+        return self.headers.get("Authorization") == f"Bearer {TOKEN}"
+
+    def _json(self, value: object, status: int = 200) -> None:
+        self._send(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def _send(self, status: int, data: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)

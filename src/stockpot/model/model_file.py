@@ -9,7 +9,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from stockpot.errors import FolderError, ModelError
 from stockpot.model.rejection import HeldOut, Rejection
-from stockpot.photos.preprocessing import Preprocessing, from_json
+from stockpot.photos.preprocessing import Interpolation, Preprocessing, Resize, from_json
 from stockpot.project import replacing
 
 FORMAT = 1
@@ -113,6 +113,8 @@ def read_model(path: Path) -> ModelFile:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = json.loads((file.metadata() or {})[_KEY])
+            if not isinstance(metadata["format"], int) or metadata["format"] < 1:
+                raise ValueError(f"format {metadata['format']!r}, expected 1 to {FORMAT}")
             if metadata["format"] > FORMAT:
                 raise ModelError(
                     f"{path} has format {metadata['format']}, this stockpot reads up to {FORMAT}: "
@@ -120,10 +122,10 @@ def read_model(path: Path) -> ModelFile:
                 )
             model = ModelFile(
                 path=path,
-                class_names=tuple(metadata["class_names"]),
+                class_names=_read_class_names(metadata),
                 backbone=metadata["backbone"],
                 fingerprint=metadata["fingerprint"],
-                preprocessing=from_json(metadata["preprocessing"]),
+                preprocessing=_read_preprocessing(metadata),
                 recipe=metadata["recipe"],
                 metrics=metadata["metrics"],
                 attribution=metadata["attribution"],
@@ -140,7 +142,7 @@ def read_model(path: Path) -> ModelFile:
         raise ModelError(
             f"{path} is not a stockpot model or is damaged ({_reason(error)}): train again or copy it anew."
         ) from None
-    _check_shapes(model)
+    _check_tensors(model)
     return model
 
 
@@ -184,6 +186,7 @@ def _read_calibration(metadata: dict[str, Any]) -> Calibration:
     found = Calibration(**metadata.get("calibration", asdict(UNCALIBRATED)))
     if not 0 < found.temperature < math.inf:
         raise ValueError(f"temperature {found.temperature}, expected more than 0")
+    _one_of("held_out", found.held_out, ("", *get_args(HeldOut)))
     return found
 
 
@@ -193,21 +196,52 @@ def _read_rejection(metadata: dict[str, Any], file: Any) -> Rejection | None:
     found = Rejection(file.get_tensor("rejection.directions"), **metadata["rejection"])
     if not 0 <= found.threshold <= LARGEST_DISTANCE:
         raise ValueError(f"threshold {found.threshold}, expected 0 to {LARGEST_DISTANCE}")
+    _one_of("held_out", found.held_out, get_args(HeldOut))
     return found
 
 
-def _check_shapes(model: ModelFile) -> None:
-    classes = len(model.class_names)
+def _read_class_names(metadata: dict[str, Any]) -> tuple[str, ...]:
+    names = metadata["class_names"]
+    if not isinstance(names, list) or not all(name and isinstance(name, str) for name in names):
+        raise ValueError(f"class_names {names}, expected a list of texts")
+    if len(set(names)) < len(names):
+        raise ValueError(f"class_names {names}, expected each once")
+    return tuple(names)
+
+
+def _read_preprocessing(metadata: dict[str, Any]) -> Preprocessing:
+    found = from_json(metadata["preprocessing"])
+    _one_of("resize", found.resize, get_args(Resize))
+    _one_of("interpolation", found.interpolation, get_args(Interpolation))
+    return found
+
+
+def _one_of(name: str, found: object, expected: tuple[object, ...]) -> None:
+    if found not in expected:
+        raise ValueError(f"{name} {found!r}, expected {', '.join(map(repr, expected))}")
+
+
+def _check_tensors(model: ModelFile) -> None:
+    """Refuse a head that does not fit the classes, or is not of finite float32."""
+    classes, remedy = len(model.class_names), "train again or copy it anew."
     if model.weight.ndim != 2 or len(model.weight) != classes or model.bias.shape != (classes,):
         raise ModelError(
             f"{model.path} names {classes} classes, but its head has weights {model.weight.shape} and "
-            f"bias {model.bias.shape}: train again or copy it anew."
+            f"bias {model.bias.shape}: {remedy}"
         )
-    if model.rejection and model.rejection.directions.shape != model.weight.shape:
-        raise ModelError(
-            f"{model.path} has directions {model.rejection.directions.shape} beside weights "
-            f"{model.weight.shape}: train again or copy it anew."
-        )
+    tensors = {"head.weight": model.weight, "head.bias": model.bias}
+    if model.rejection:
+        tensors["rejection.directions"] = model.rejection.directions
+        if model.rejection.directions.shape != model.weight.shape:
+            raise ModelError(
+                f"{model.path} has directions {model.rejection.directions.shape} beside weights "
+                f"{model.weight.shape}: {remedy}"
+            )
+    for name, tensor in tensors.items():
+        if tensor.dtype != np.float32:
+            raise ModelError(f"{model.path} has {name} of {tensor.dtype}, expected float32: {remedy}")
+        if not np.isfinite(tensor).all():
+            raise ModelError(f"{model.path} has {name} with values that are no numbers: {remedy}")
 
 
 def _reason(error: Exception) -> str:

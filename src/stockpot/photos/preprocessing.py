@@ -19,6 +19,8 @@ from stockpot.errors import UnreadablePhoto
 from stockpot.photos.pixels import read_photo
 
 Pixels = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]
+Resize = Literal["squash", "crop", "pad"]
+Interpolation = Literal["bilinear", "bicubic"]
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the photo
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -31,8 +33,8 @@ class Preprocessing:
     image_size: int  # S, pixels
     mean: tuple[float, float, float]  # in units of 0..255, subtracted
     std: tuple[float, float, float]  # in units of 0..255, divided by
-    resize: Literal["squash", "crop", "pad"] = "squash"  # squash: the network sees the whole photo
-    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    resize: Resize = "squash"  # squash: the network sees the whole photo
+    interpolation: Interpolation = "bicubic"
 
     @property
     def fingerprint(self) -> str:

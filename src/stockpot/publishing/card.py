@@ -124,7 +124,8 @@ def _data(model: ModelFile, origins: Sequence[dict[str, Any]]) -> list[str]:
     licences = Counter(str(row["licence"]) for row in origins if row.get("licence"))
     if licences:
         counted = ", ".join(f"{_plain(licence)} ({count})" for licence, count in licences.most_common())
-        said.append(f"Licences, where they are known: {counted}.")
+        unknown = len(model.learned_from) - licences.total()
+        said.append(f"Licences: {counted}{f', not recorded ({unknown})' if unknown > 0 else ''}.")
     elif said:
         said.append("Their licences are not recorded.")
     credits = sorted({str(row["attribution"]) for row in origins if row.get("attribution")})
@@ -140,6 +141,8 @@ def _limits(model: ModelFile, evaluation: Evaluation | None) -> list[str]:
         "Photos from elsewhere than those it learned from: the figures above are of photos from the same source.",
         f"What cannot be seen in {size} x {size} pixels, to which every photo is resized.",
     ]
+    if model.preprocessing.resize == "crop":
+        limits.append("What lies beside the middle square of a photo: it is cut off.")
     if evaluation and min(one.photos for one in evaluation.per_class) < 100:
         limits.append("Small differences: see the interval; of a single class it is wider.")
     if model.rejection:

@@ -25,9 +25,9 @@ from stockpot.model.model_file import ModelFile
 from stockpot.model.prediction import Predictor, calibrated
 from stockpot.progress import Progress, silent
 from stockpot.project import replacing
+from stockpot.publishing.agreement import check_same
 from stockpot.publishing.page import page_of
 
-TOLERANCE = 1e-4  # of probabilities, and of logits and maps where they reach 1
 OPSET = 20  # that the nodes are written in, and the backbone's graph is exported with
 
 
@@ -160,10 +160,4 @@ def _check(content: bytes, predictor: Predictor) -> None:
     if model.rejection:
         expected["distances"] = model.rejection.distances(features)
     for name, values in expected.items():
-        difference = float(np.abs(found[name] - values).max())
-        largest = max(1.0, float(np.abs(values).max()))
-        if not difference < TOLERANCE * largest:
-            raise ModelError(
-                f"The exported {name} differ from the model's by {difference:.1e} where they reach {largest:.0f}: "
-                f"update onnx and onnxruntime, and report this."
-            )
+        check_same(f"The exported {name}", found[name], values, "update onnx and onnxruntime")
