@@ -46,7 +46,7 @@ MOST_PIXELS = 50_000_000  # of a photo: what phones make, not what bombs hold
 SHOWN_PIXELS = 640  # long side of a map
 LARGE_PIXELS = 16_000_000
 MOST_IN_HAND = 512  # photos, of all requests together
-_ROOM = 16  # largest requests whose bodies may be in memory at once
+_ROOM = 16  # largest requests whose bodies may be read at once
 
 Label = Annotated[str | None, Query(description="Class whose map is painted; the predicted one by default.")]
 
