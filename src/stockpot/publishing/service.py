@@ -267,8 +267,10 @@ class _Desk:
     async def _aside(self, do: Callable[..., Any], data: bytes, *values: Any) -> Any:
         """Return what a function makes of a photo's bytes, on a thread for such photos."""
         loop = asyncio.get_running_loop()
-        large = await loop.run_in_executor(self.threads, pixels_in, data) > LARGE_PIXELS
-        return await loop.run_in_executor(self.large if large else self.threads, do, data, *values)
+        made = await loop.run_in_executor(self.threads, _unless_large, do, data, *values)
+        if made is None:
+            made = await loop.run_in_executor(self.large, do, data, *values)
+        return made
 
     def _prepared(self, data: bytes) -> Pixels:
         """Return a photo as the network receives it, as `predict` does."""
@@ -295,6 +297,10 @@ class _Desk:
             none_of_these=said.none_of_these,
             probabilities=dict(zip(self.model.class_names, said.probabilities, strict=True)),
         )
+
+
+def _unless_large(do: Callable[..., Any], data: bytes, *values: Any) -> Any:
+    return None if pixels_in(data) > LARGE_PIXELS else do(data, *values)
 
 
 def _remedied(error: UnreadablePhoto) -> str:
