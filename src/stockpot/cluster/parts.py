@@ -1,7 +1,7 @@
-"""Much work in parts: a manifest of photos in, one Parquet file of answers a part out; what is done is not done again.
+"""Much work in parts: a manifest of photos in, a Parquet file of answers a part out; what is done stays done.
 
-An output folder has `_job.json`, which says what it is made from, and `part-0000000.parquet`, ... in the order of the
-manifest. A part is there whole or not at all.
+An output folder has `_job.json`, which says what it is made from, and `part-0000000.parquet`, ... in the order of
+the manifest. A part is there whole or not at all.
 """
 
 import hashlib
@@ -81,7 +81,9 @@ def names_in(manifest: str) -> Iterator[str | None]:
                 for batch in table.iter_batches(_NAMES, columns=[URI]):
                     yield from _texts(batch.column(0))
     except (pyarrow.ArrowException, OSError) as error:
-        raise PhotoError(f"{manifest} cannot be read as Parquet ({reason_of(error)}): give another.") from None
+        raise PhotoError(
+            f"{manifest} cannot be read as Parquet ({reason_of(error)}): give another."
+        ) from None
 
 
 def _files(manifest: str) -> tuple[Any, list[str]]:
@@ -163,7 +165,9 @@ class Output:
             self._write(_JOB, json.dumps(asdict(job), indent=1).encode())
         before = self.said()
         if changed := [key for key, value in asdict(job).items() if before.get(key) != value]:
-            raise WrongUse(f"{self.name} is of another job (other {', '.join(changed)}): give a new --output.")
+            raise WrongUse(
+                f"{self.name} is of another job (other {', '.join(changed)}): give a new --output."
+            )
         return {part for part in range(job.parts) if _name(part) in found}
 
     def said(self) -> dict[str, Any]:
@@ -257,4 +261,6 @@ def _telling(name: str, done: str) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise FolderError(f"{name} cannot be {done} ({reason_of(error)}): check its name and rights.") from None
+        raise FolderError(
+            f"{name} cannot be {done} ({reason_of(error)}): check its name and rights."
+        ) from None

@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 
 from stockpot.cluster.parts import Job, Output, Part, count, names_in, parts_of, usual_part_rows
 from stockpot.cluster.storage import beside, fetch, place_of
-from stockpot.cluster.workers import cluster, hand_out, start_workers
+from stockpot.cluster.workers import cluster, share_out
 from stockpot.errors import FolderError, UnreadablePhoto, WrongUse
 from stockpot.learning.models import Place, graph_of, load_model
 from stockpot.learning.predictions import columns, row
 from stockpot.model.activation_maps import activation_maps
 from stockpot.model.engine import BATCH_SIZE, load_engine
-from stockpot.model.model_file import ModelFile
 from stockpot.model.prediction import Predictor
 from stockpot.photos.pixels import decode
 from stockpot.photos.preprocessing import Pixels, prepare, stream_read
@@ -62,14 +61,14 @@ def predict_manifest(
 
     Args:
         place: what `load_model` takes.
-        manifest: Parquet, a file or a folder, with a column `uri`: paths, also relative to the manifest's folder, or
-            addresses as `s3://bucket/a.jpg`.
+        manifest: Parquet, a file or a folder, with a column `uri`: paths, also relative to the manifest's folder,
+            or addresses as `s3://bucket/a.jpg`.
         output: a folder, or an address; it gets Parquet files with `row`, `uri` and the columns of `predict`.
         address: of a Ray cluster, `ray://HOST:10001` or `HOST:6379`; by default the one that runs here or that
             `RAY_ADDRESS` names, else one is started on this computer.
         workers: processes; by default one a GPU, or one a processor where there is no GPU.
-        part_rows: photos of a part, the least that is lost and done again; by default 256, or more so that there are
-            at most 4,096 parts.
+        part_rows: photos of a part, what a lost worker does again at most; by default 256, or more so that there
+            are at most 4,096 parts.
         features: keep pooled features `(C,)` too.
         maps: keep class activation maps `(K, h, w)` too, as float16 and flat, with their shape.
         progress: told after every part.
@@ -99,7 +98,7 @@ def predict_manifest(
             photos = sum(map(job.rows_of, done))
             wanted = (part for part in parts_of(names_in(manifest), job) if part.number not in done)
             settings = (model, graph_of(model, progress).read_bytes(), job, folder, _folder_of(manifest))
-            for node, made in hand_out(wanted, start_workers(_Worker, settings, workers)):
+            for node, made in share_out(wanted, _Worker, settings, workers):
                 by_node[node] += made
                 photos += made
                 progress("predicting", photos, rows)
@@ -126,11 +125,21 @@ def _folder_of(manifest: str) -> str:
 class _Worker:
     """Makes parts, one after the other, in a process of its own."""
 
-    def __init__(
-        self, threads: int, device: str, model: ModelFile, graph: bytes, job: Job, output: Output, folder: str
-    ) -> None:
+    job: Job
+    output: Output
+    folder: str  # that names are relative to
+
+    def __init__(self, threads: int, device: str, settings: list[Any]) -> None:
+        import ray
+
+        model, graph, self.job, self.output, self.folder = ray.get(settings[0])
         self.predictor = Predictor(model, load_engine(graph, threads, device))
-        self.job, self.output, self.folder = job, output, folder
+
+    def ready(self) -> str:
+        """Return the node this is on."""
+        import ray
+
+        return str(ray.get_runtime_context().get_node_id())
 
     def make(self, part: Part) -> int:
         """Write a part; return how many photos it has.

@@ -1,6 +1,6 @@
 """Workers on a Ray cluster: how many, where, and work handed out to them so that a lost one loses nothing."""
 
-import itertools
+import logging
 import os
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -11,7 +11,8 @@ from stockpot.cluster.parts import Part
 from stockpot.errors import RowsLost, WrongUse
 
 _RESTARTS = 100  # of a worker
-_TIMES = 4  # that a part is begun whose worker died
+_TIMES = 4  # that a part is begun
+_KEPT = "what is done is kept, the same command goes on."
 
 
 @contextmanager
@@ -31,7 +32,9 @@ def cluster(address: str = "") -> Iterator[None]:
     ours = not ray.is_initialized()
     if ours:
         try:
-            ray.init(address or None, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            ray.init(
+                address or None, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+            )
         except (ImportError, OSError, RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise WrongUse(
@@ -44,50 +47,129 @@ def cluster(address: str = "") -> Iterator[None]:
             ray.shutdown()
 
 
-def start_workers(kind: type, settings: tuple[Any, ...], number: int | None) -> list[Any]:
-    """Start workers, spread over the nodes; each is `kind(threads, device, *settings)` and has `make(part)`.
-
-    Raises:
-        WrongUse: there are not so many processors.
-    """
+def _start(kind: type, shared: Any, number: int | None) -> list[Any]:
+    """Start workers, spread over the nodes; by default one a GPU, or one a processor where there is no GPU."""
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     processors = [int(node.get("CPU", 0)) for node in nodes]
-    gpus = sum(int(node.get("GPU", 0)) for node in nodes)
-    number = number or gpus or sum(processors)
-    if not 1 <= number <= sum(processors):
-        raise WrongUse(f"{number} workers need as many processors, Ray has {sum(processors)}: fewer --workers.")
-    threads = _threads(processors, number)
-    on_gpu = gpus >= number
-    ready = _ready_class(kind)
-    remote = ray.remote(
-        num_cpus=threads,
-        num_gpus=int(on_gpu),
-        max_restarts=_RESTARTS,
-        max_task_retries=-1,
-        scheduling_strategy="SPREAD",
-    )(ready)
-    shared = [ray.put(setting) for setting in settings]
-    return [remote.remote(threads, "auto" if on_gpu else "cpu", *shared) for _ in range(number)]
+    gpus = [int(node.get("GPU", 0)) for node in nodes]
+    number = number or sum(gpus) or sum(processors)
+    on_gpu = number <= sum(gpus)
+    rooms = list(zip(processors, gpus if on_gpu else processors, strict=True))
+    if not 1 <= number <= sum(map(min, rooms)):
+        raise WrongUse(
+            f"{number} workers need a processor each and Ray has {sum(processors)}: give fewer --workers."
+        )
+    threads = _threads(rooms, number)
+    options = {"num_cpus": threads, "num_gpus": int(on_gpu), "scheduling_strategy": "SPREAD"}
+    remote = ray.remote(max_restarts=_RESTARTS, max_task_retries=-1, **options)(kind)
+    return [remote.remote(threads, "auto" if on_gpu else "cpu", [shared]) for _ in range(number)]
 
 
-def _threads(processors: list[int], workers: int) -> int:
-    """Return how many processors each worker can have, so that all of them fit on the nodes."""
-    possible = range(1, max(processors) + 1)
-    return max(each for each in possible if sum(has // each for has in processors) >= workers)
+def _threads(rooms: list[tuple[int, int]], workers: int) -> int:
+    """Return how many processors a worker can have so that all fit.
+
+    Args:
+        rooms: of every node its processors, and how many workers may be there.
+        workers: on all nodes.
+    """
+
+    def fits(threads: int) -> bool:
+        return sum(min(processors // threads, most) for processors, most in rooms) >= workers
+
+    return max(filter(fits, range(1, max(processors for processors, _ in rooms) + 1)))
 
 
-def _ready_class(kind: type) -> type:
-    return kind
+def share_out(
+    parts: Iterator[Part], kind: type, settings: tuple[Any, ...], number: int | None
+) -> Iterator[tuple[str, int]]:
+    """Start workers, give each that is idle the next part, and yield where a part was made, and of how many photos.
 
+    A part whose worker dies goes to the next one that is idle. Ray starts that worker again; no part waits for it.
 
-def hand_out(parts: Iterator[Part], workers: list[Any]) -> Iterator[tuple[str, int]]:
-    """Give every idle worker the next part; yield where a part was made, and of how many photos.
-
-    A part whose worker dies goes to another. A worker that died is started again by Ray, and nothing waits for it.
+    Args:
+        parts: the work.
+        kind: is called as `kind(threads, device, [settings])`, `settings` as a reference for `ray.get`; it has
+            `ready()`, which returns its node, and `make(part)`, which returns its photos.
+        settings: of every worker; they travel to a node once.
+        number: of workers; by default one a GPU, or one a processor where there is no GPU.
 
     Raises:
-        RowsLost: the workers of a part died again and again, or no worker is left.
+        WrongUse: there are not so many processors.
+        RowsLost: the workers of a part died again and again, or none is left.
     """
     import ray
+
+    hands = _Hands(parts)
+    shared = ray.put(settings)  # held here as long as a worker may be started again
+    for worker in _start(kind, shared, number):
+        hands.greet(worker)
+    while hands.give() or hands.at_work():
+        yield from hands.take()
+    if hands.failed:
+        raise RowsLost(
+            f"Part {hands.failed[0]} was not made, {_TIMES} workers died of it{hands.death}: give them more "
+            f"memory, or take out the photo that does it; {_KEPT}"
+        )
+
+
+class _Hands:
+    """Who does what right now."""
+
+    def __init__(self, parts: Iterator[Part]) -> None:
+        self.parts = parts
+        self.again: deque[Part] = deque()  # their worker died
+        self.begun: Counter[int] = Counter()  # by a part's number, of those that were
+        self.failed: list[int] = []
+        self.idle: list[tuple[Any, str]] = []  # workers and their nodes
+        self.busy: dict[Any, tuple[Any, str, Part | None]] = {}  # by what ray.wait takes; no part: it starts
+        self.death = ""  # how the last one died
+
+    def greet(self, worker: Any) -> None:
+        """Have a worker say when it is ready; one that died waits until Ray has started it again."""
+        self.busy[worker.ready.remote()] = (worker, "", None)
+
+    def give(self) -> bool:
+        """Give parts to those who are idle; tell whether there may be more."""
+        while self.idle:
+            part = self.again.popleft() if self.again else next(self.parts, None)
+            if part is None:
+                return False
+            worker, node = self.idle.pop()
+            self.busy[worker.make.options(max_task_retries=0).remote(part)] = (worker, node, part)
+        return True
+
+    def at_work(self) -> bool:
+        """Tell whether somebody makes a part."""
+        return any(part for _, _, part in self.busy.values())
+
+    def take(self) -> Iterator[tuple[str, int]]:
+        """Wait until somebody is done, and yield what was made."""
+        import ray
+
+        if not self.busy:
+            raise RowsLost(f"No worker is left{self.death}: {_KEPT}")
+        (answer, *_), _ = ray.wait(list(self.busy))
+        worker, node, part = self.busy.pop(answer)
+        try:
+            found = ray.get(answer)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error
+        except ray.exceptions.RayActorError as error:
+            self.death = f" ({str(error).strip().splitlines()[0]})"
+            if part is not None:
+                self.lose(worker, part)
+            return
+        self.idle.append((worker, node or found))
+        if part is not None:
+            yield node, found
+
+    def lose(self, worker: Any, part: Part) -> None:
+        """Put a part back whose worker died, unless it is the part's fault."""
+        self.begun[part.number] += 1
+        if self.begun[part.number] < _TIMES:
+            self.again.append(part)
+        else:
+            self.failed.append(part.number)
+        self.greet(worker)
