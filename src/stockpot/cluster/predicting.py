@@ -96,6 +96,7 @@ def predict_manifest(
     if len(done) < job.parts:
         with cluster(address):
             photos = sum(map(job.rows_of, done))
+            progress("predicting", photos, rows)
             wanted = (part for part in parts_of(names_in(manifest), job) if part.number not in done)
             settings = (model, graph_of(model, progress).read_bytes(), job, folder, _folder_of(manifest))
             for node, made in share_out(wanted, _Worker, settings, workers):
@@ -128,25 +129,27 @@ class _Worker:
     job: Job
     output: Output
     folder: str  # that names are relative to
+    predictor: Predictor
 
-    def __init__(self, threads: int, device: str, settings: list[Any]) -> None:
+    def __init__(self, threads: int, device: str) -> None:
+        self.threads, self.device = threads, device
+
+    def ready(self, settings: list[Any]) -> str:
+        """Load the model, once; return the node this is on."""
         import ray
 
-        model, graph, self.job, self.output, self.folder = ray.get(settings[0])
-        self.predictor = Predictor(model, load_engine(graph, threads, device))
-
-    def ready(self) -> str:
-        """Return the node this is on."""
-        import ray
-
+        if not hasattr(self, "predictor"):
+            model, graph, self.job, self.output, self.folder = ray.get(settings[0])
+            self.predictor = Predictor(model, load_engine(graph, self.threads, self.device))
         return str(ray.get_runtime_context().get_node_id())
 
-    def make(self, part: Part) -> int:
+    def make(self, part: Part, settings: list[Any]) -> int:
         """Write a part; return how many photos it has.
 
         Raises:
             FolderError: the output is not the driver's, or cannot be written.
         """
+        self.ready(settings)  # it may have been started again
         if not self.output.said():
             raise FolderError(f"A worker does not see {self.output.name}: give a shared folder, or s3://...")
         self.output.write(part.number, self.table(part))

@@ -10,6 +10,11 @@ from typing import Any
 from stockpot.cluster.parts import Part
 from stockpot.errors import RowsLost, WrongUse
 
+_QUIET = {  # unless the user says otherwise
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to anybody
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers have this environment, not one of their own
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a warning
+}
 _RESTARTS = 100  # of a worker
 _TIMES = 4  # that a part is begun
 _KEPT = "what is done is kept, the same command goes on."
@@ -22,9 +27,8 @@ def cluster(address: str = "") -> Iterator[None]:
     Raises:
         WrongUse: Ray is not installed, or no cluster answers there.
     """
-    quiet = ("RAY_USAGE_STATS_ENABLED", "RAY_ENABLE_UV_RUN_RUNTIME_ENV", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
-    for name in quiet:  # no telemetry, no second environment, no warning
-        os.environ.setdefault(name, "0")
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError:
@@ -47,7 +51,7 @@ def cluster(address: str = "") -> Iterator[None]:
             ray.shutdown()
 
 
-def _start(kind: type, shared: Any, number: int | None) -> list[Any]:
+def _start(kind: type, number: int | None) -> list[Any]:
     """Start workers, spread over the nodes; by default one a GPU, or one a processor where there is no GPU."""
     import ray
 
@@ -64,7 +68,7 @@ def _start(kind: type, shared: Any, number: int | None) -> list[Any]:
     threads = _threads(rooms, number)
     options = {"num_cpus": threads, "num_gpus": int(on_gpu), "scheduling_strategy": "SPREAD"}
     remote = ray.remote(max_restarts=_RESTARTS, max_task_retries=-1, **options)(kind)
-    return [remote.remote(threads, "auto" if on_gpu else "cpu", [shared]) for _ in range(number)]
+    return [remote.remote(threads, "auto" if on_gpu else "cpu") for _ in range(number)]
 
 
 def _threads(rooms: list[tuple[int, int]], workers: int) -> int:
@@ -90,8 +94,8 @@ def share_out(
 
     Args:
         parts: the work.
-        kind: is called as `kind(threads, device, [settings])`, `settings` as a reference for `ray.get`; it has
-            `ready()`, which returns its node, and `make(part)`, which returns its photos.
+        kind: is called as `kind(threads, device)`; it has `ready([settings])`, which returns its node, and
+            `make(part, [settings])`, which returns its photos; `settings` is a reference for `ray.get`.
         settings: of every worker; they travel to a node once.
         number: of workers; by default one a GPU, or one a processor where there is no GPU.
 
@@ -101,9 +105,8 @@ def share_out(
     """
     import ray
 
-    hands = _Hands(parts)
-    shared = ray.put(settings)  # held here as long as a worker may be started again
-    for worker in _start(kind, shared, number):
+    hands = _Hands(parts, [ray.put(settings)])  # not for `kind`: Ray warns that a restart may not find them
+    for worker in _start(kind, number):
         hands.greet(worker)
     while hands.give() or hands.at_work():
         yield from hands.take()
@@ -117,8 +120,8 @@ def share_out(
 class _Hands:
     """Who does what right now."""
 
-    def __init__(self, parts: Iterator[Part]) -> None:
-        self.parts = parts
+    def __init__(self, parts: Iterator[Part], settings: list[Any]) -> None:
+        self.parts, self.settings = parts, settings
         self.again: deque[Part] = deque()  # their worker died
         self.begun: Counter[int] = Counter()  # by a part's number, of those that were
         self.failed: list[int] = []
@@ -128,7 +131,7 @@ class _Hands:
 
     def greet(self, worker: Any) -> None:
         """Have a worker say when it is ready; one that died waits until Ray has started it again."""
-        self.busy[worker.ready.remote()] = (worker, "", None)
+        self.busy[worker.ready.remote(self.settings)] = (worker, "", None)
 
     def give(self) -> bool:
         """Give parts to those who are idle; tell whether there may be more."""
@@ -137,7 +140,11 @@ class _Hands:
             if part is None:
                 return False
             worker, node = self.idle.pop()
-            self.busy[worker.make.options(max_task_retries=0).remote(part)] = (worker, node, part)
+            self.busy[worker.make.options(max_task_retries=0).remote(part, self.settings)] = (
+                worker,
+                node,
+                part,
+            )
         return True
 
     def at_work(self) -> bool:
