@@ -99,7 +99,7 @@ def predict_manifest(
             progress("predicting", photos, rows)
             wanted = (part for part in parts_of(names_in(manifest), job) if part.number not in done)
             settings = (model, graph_of(model, progress).read_bytes(), job, folder, _folder_of(manifest))
-            for node, made in share_out(wanted, _Worker, settings, workers):
+            for node, made in share_out(wanted, _Worker, settings, workers, progress):
                 by_node[node] += made
                 photos += made
                 progress("predicting", photos, rows)

@@ -9,6 +9,7 @@ from typing import Any
 
 from stockpot.cluster.parts import Part
 from stockpot.errors import RowsLost, WrongUse
+from stockpot.progress import Progress, remark, silent
 
 _QUIET = {  # unless the user says otherwise
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to anybody
@@ -44,9 +45,12 @@ def cluster(address: str = "") -> Iterator[None]:
             raise WrongUse(
                 f"No Ray cluster answers at {address or 'RAY_ADDRESS'} ({reason}): `ray start --head` starts one."
             ) from None
+    shown = ray._private.worker._worker_logs_enabled
+    ray._private.worker._worker_logs_enabled = False  # it would print on stdout, which carries data only
     try:
         yield
     finally:
+        ray._private.worker._worker_logs_enabled = shown
         if ours:
             ray.shutdown()
 
@@ -86,7 +90,11 @@ def _threads(rooms: list[tuple[int, int]], workers: int) -> int:
 
 
 def share_out(
-    parts: Iterator[Part], kind: type, settings: tuple[Any, ...], number: int | None
+    parts: Iterator[Part],
+    kind: type,
+    settings: tuple[Any, ...],
+    number: int | None = None,
+    progress: Progress = silent,
 ) -> Iterator[tuple[str, int]]:
     """Start workers, give each that is idle the next part, and yield where a part was made, and of how many photos.
 
@@ -98,6 +106,7 @@ def share_out(
             `make(part, [settings])`, which returns its photos; `settings` is a reference for `ray.get`.
         settings: of every worker; they travel to a node once.
         number: of workers; by default one a GPU, or one a processor where there is no GPU.
+        progress: told of workers that died.
 
     Raises:
         WrongUse: there are not so many processors.
@@ -105,7 +114,9 @@ def share_out(
     """
     import ray
 
-    hands = _Hands(parts, [ray.put(settings)])  # not for `kind`: Ray warns that a restart may not find them
+    hands = _Hands(
+        parts, [ray.put(settings)], progress
+    )  # not for `kind`: Ray warns that a restart may not find them
     for worker in _start(kind, number):
         hands.greet(worker)
     while hands.give() or hands.at_work():
@@ -120,8 +131,8 @@ def share_out(
 class _Hands:
     """Who does what right now."""
 
-    def __init__(self, parts: Iterator[Part], settings: list[Any]) -> None:
-        self.parts, self.settings = parts, settings
+    def __init__(self, parts: Iterator[Part], settings: list[Any], progress: Progress) -> None:
+        self.parts, self.settings, self.progress = parts, settings, progress
         self.again: deque[Part] = deque()  # their worker died
         self.begun: Counter[int] = Counter()  # by a part's number, of those that were
         self.failed: list[int] = []
@@ -179,4 +190,5 @@ class _Hands:
             self.again.append(part)
         else:
             self.failed.append(part.number)
+        remark(self.progress, f"A worker died making part {part.number}; the part goes to the next one.")
         self.greet(worker)
