@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ def cluster(address: str = "") -> Iterator[None]:
     ours = not ray.is_initialized()
     if ours:
         try:
+            _knock(address)
             ray.init(
                 address or None, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
             )
@@ -53,6 +55,13 @@ def cluster(address: str = "") -> Iterator[None]:
         ray._private.worker._worker_logs_enabled = shown
         if ours:
             ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Fail at once where nobody listens; Ray itself tries for long, and complains on stderr."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=5).close()
 
 
 def _start(kind: type, number: int | None) -> list[Any]:
