@@ -1,4 +1,5 @@
 import json
+import sys
 from itertools import islice
 
 import pyarrow as pa
@@ -7,7 +8,7 @@ from pyarrow import parquet
 
 from stockpot.cluster.parts import Job, Output, count, names_in, parts_of, usual_part_rows
 from stockpot.cluster.storage import beside, fetch, place_of
-from stockpot.cluster.workers import _threads
+from stockpot.cluster.workers import _threads, cluster
 from stockpot.errors import PhotoError, RowsLost, UnreadablePhoto, WrongUse
 
 JOB = Job("model", "manifest", rows=10, part_rows=4, features=False, maps=False)
@@ -159,3 +160,10 @@ def test_few_names_are_in_memory(tmp_path):
 def test_all_workers_find_room(rooms, workers, threads):
     """On nodes with so many processors, where so many workers may be."""
     assert _threads(rooms, workers) == threads
+
+
+def test_without_ray_the_extra_is_named(monkeypatch):
+    """In one line."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(WrongUse, match=r"pip install 'stockpot\[cluster\]'"), cluster():
+        pass
