@@ -24,6 +24,7 @@ The house, in the order in which data flows::
     reporting/    points · texts · pictures · charts · blocks · readings · calls · notes · material · origins ·
                   cards · photo_points · training_points · map_points · quality · trust · making · report ·
                   again · curation_page · texts, templates, vendor
+    cluster/      storage · parts · workers · predicting
     studies.py    the whole lab as one function
     web/          guard · worker · results · desk · pictures · collect_page · review_page · train_page ·
                   results_page · try_page · finish_page · app · static

@@ -674,10 +674,15 @@ def evaluate(
 @app.command()
 def predict(
     model: Model,
-    paths: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.", show_default=False)],
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Image files, or folders of them.", show_default=False)
+    ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option(help="Table to write: .csv, .jsonl or .parquet.", show_default="CSV on stdout"),
+        str | None,
+        typer.Option(
+            help="Table to write: .csv, .jsonl or .parquet; with --on a folder, or s3://...",
+            show_default="CSV on stdout",
+        ),
     ] = None,
     sort_into: Annotated[
         Path | None, typer.Option(help="Copy every photo into a folder of its class below this one.")
@@ -685,6 +690,27 @@ def predict(
     unsure_below: Annotated[
         float, typer.Option(help="Probability below which a copy goes to the folder unsure.")
     ] = 0.5,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            help="ray, ray://HOST:10001 or HOST:6379: a cluster that predicts what --manifest names."
+        ),
+    ] = None,
+    manifest: Annotated[
+        str | None, typer.Option(help="With --on: Parquet, here or s3://..., with photos in its column uri.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="With --on: processes.", show_default="one a GPU, or a processor")
+    ] = None,
+    part_rows: Annotated[
+        int | None, typer.Option(help="With --on: photos a file of --output.", show_default="256 or more")
+    ] = None,
+    keep_features: Annotated[
+        bool, typer.Option("--keep-features", help="With --on: a column of pooled features.")
+    ] = False,
+    keep_maps: Annotated[
+        bool, typer.Option("--keep-maps", help="With --on: a column of class activation maps.")
+    ] = False,
     device: Device = "auto",
     threads: Threads = None,
     as_json: AsJson = False,
@@ -698,18 +724,61 @@ def predict(
     from stockpot.learning.models import predict as run_predict
     from stockpot.learning.predictions import check_request, open_stream, open_table, record
 
-    check_request(output, sort_into, unsure_below)
+    if on is not None:
+        if manifest is None or output is None or paths or sort_into or threads or device != "auto":
+            raise WrongUse(
+                "--on needs --manifest photos.parquet --output FOLDER, and no paths, --sort-into, "
+                "--threads or --device."
+            )
+        keep = (keep_features, keep_maps)
+        _predict_manifest(model, manifest, output, on, workers, part_rows, *keep, as_json, quiet)
+        return
+    if manifest is not None or workers or part_rows or keep_features or keep_maps:
+        raise WrongUse("--manifest and what goes with it need a cluster: add --on ray.")
+    if not paths:
+        raise WrongUse("No photos: give image files or folders, or --on ray --manifest photos.parquet.")
+    table_path = None if output is None else Path(output)
+    check_request(table_path, sort_into, unsure_below)
     progress = show_progress(quiet or (output is None and sys.stdout.isatty()))
     predictor = load_model(model, progress, device, threads)
     _say(f"model: {predictor.model.path}")
     names = predictor.model.class_names
-    check_request(output, sort_into, unsure_below, names)
-    with open_table(output, names) if output else open_stream(sys.stdout, names, as_json) as table:
+    check_request(table_path, sort_into, unsure_below, names)
+    with open_table(table_path, names) if table_path else open_stream(sys.stdout, names, as_json) as table:
         done, refused = record(run_predict(predictor, paths, progress), table, sort_into, unsure_below)
     _say(
         f"done {done}, refused {refused}, next: {f'look at {sort_into}' if sort_into else _explain_hint(model)}"
     )
     if not done:
+        raise typer.Exit(1)
+
+
+def _predict_manifest(
+    model: Path,
+    manifest: str,
+    output: str,
+    on: str,
+    workers: int | None,
+    part_rows: int | None,
+    features: bool,
+    maps: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from stockpot.cluster.predicting import predict_manifest
+
+    address = "" if on == "ray" else on
+    keep = (features, maps)
+    totals = predict_manifest(
+        model, manifest, output, address, workers, part_rows, *keep, show_progress(quiet)
+    )
+    if as_json:
+        _print_json(vars(totals))
+    _say(
+        f"done {totals.rows - totals.errors}, refused {totals.errors}, in {totals.parts} parts, "
+        f"{totals.parts_before} of them were there; next: read {output} as one Parquet table"
+    )
+    if totals.errors == totals.rows:
         raise typer.Exit(1)
 
 

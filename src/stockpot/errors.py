@@ -12,6 +12,7 @@
     ├── WeightsError              pretrained weights cannot be had, or are not what they should be
     ├── HubRefused                the hub is not reached, or does not take a model
     ├── ModelError                a model file cannot be read, or differs from what was saved
+    ├── RowsLost                  rows in and rows out differ
     ├── Busy                      another process is writing to the project
     └── FolderError               a folder cannot be written (read-only, full disk)
 """
@@ -59,6 +60,10 @@ class HubRefused(StockpotError):
 
 class ModelError(StockpotError):
     """A model file cannot be read, or differs from what was saved."""
+
+
+class RowsLost(StockpotError):
+    """Rows in and rows out differ."""
 
 
 class Busy(StockpotError):

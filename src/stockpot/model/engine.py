@@ -48,11 +48,11 @@ class OnnxEngine:
         return features, maps
 
 
-def load_engine(graph: Path, threads: int | None = None, device: str = "auto") -> OnnxEngine:
+def load_engine(graph: Path | bytes, threads: int | None = None, device: str = "auto") -> OnnxEngine:
     """Load a graph that `backbones.graph` wrote.
 
     Args:
-        graph: an ONNX file.
+        graph: an ONNX file, or its bytes.
         threads: processors to use; all that this process may use by default.
         device: `"cpu"`, `"cuda"`, `"mps"`, or `"auto"`: CUDA where ONNX Runtime has it, else the processor.
 
@@ -72,7 +72,8 @@ def load_engine(graph: Path, threads: int | None = None, device: str = "auto") -
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=providers)
     except Exception as error:  # noqa: BLE001 - onnxruntime raises its own classes, all of them here
-        raise ModelError(f"{graph} cannot be loaded ({str(error).splitlines()[0]}): delete it.") from None
+        name = graph if isinstance(graph, Path) else "The graph"
+        raise ModelError(f"{name} cannot be loaded ({str(error).splitlines()[0]}): delete it.") from None
     if session.get_providers()[0] != providers[0]:
         raise WrongUse(f"ONNX Runtime found no working {device} here: choose --device cpu.")
     return OnnxEngine(session)

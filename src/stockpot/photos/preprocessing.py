@@ -6,11 +6,11 @@
 import hashlib
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -21,6 +21,7 @@ from stockpot.photos.pixels import read_photo
 Pixels = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]
 Resize = Literal["squash", "crop", "pad"]
 Interpolation = Literal["bilinear", "bicubic"]
+Place = TypeVar("Place")  # where a photo lies: a path, or an address
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the photo
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -88,22 +89,29 @@ def read_prepared(path: Path, preprocessing: Preprocessing) -> Pixels:
 def stream_prepared(
     paths: Iterable[Path], preprocessing: Preprocessing, threads: int = 2, ahead: int = 32
 ) -> Iterator[tuple[Path, Pixels | UnreadablePhoto]]:
-    """Yield `read_prepared` of every path, in order, decoded ahead in other threads.
+    """Yield `read_prepared` of every path, in order, as `stream_read` does."""
+    return stream_read(paths, lambda path: read_prepared(path, preprocessing), threads, ahead)
 
-    A file that cannot be decoded is yielded as its error, so that one bad file never ends a batch. At most
-    `ahead` photos wait in memory.
+
+def stream_read(
+    places: Iterable[Place], read: Callable[[Place], Pixels], threads: int = 2, ahead: int = 32
+) -> Iterator[tuple[Place, Pixels | UnreadablePhoto]]:
+    """Yield what `read` makes of every place, in order, read ahead in other threads.
+
+    A photo that cannot be read is yielded as its error, so that one bad file never ends a batch. At most `ahead`
+    photos wait in memory.
     """
 
-    def read(path: Path) -> Pixels | UnreadablePhoto:
+    def answer(place: Place) -> Pixels | UnreadablePhoto:
         try:
-            return read_prepared(path, preprocessing)
+            return read(place)
         except UnreadablePhoto as error:
             return error
 
     with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[tuple[Path, Future[Pixels | UnreadablePhoto]]] = deque()
-        for path in paths:
-            waiting.append((path, pool.submit(read, path)))
+        waiting: deque[tuple[Place, Future[Pixels | UnreadablePhoto]]] = deque()
+        for place in places:
+            waiting.append((place, pool.submit(answer, place)))
             if len(waiting) >= ahead:
                 first, future = waiting.popleft()
                 yield first, future.result()

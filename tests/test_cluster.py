@@ -1,0 +1,279 @@
+"""Everything runs as its user runs it: processes of their own, on two nodes of a real cluster."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from moto.server import ThreadedMotoServer
+from pyarrow import fs, parquet
+
+from stockpot.learning.models import load_model
+from stockpot.learning.predictions import columns, row
+
+ROWS, PART = 200, 16
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+NODES = """
+from ray.cluster_utils import Cluster
+nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+nodes.add_node(num_cpus=1)
+print(nodes.address, flush=True)
+input()
+nodes.shutdown()
+"""
+
+
+@pytest.fixture(scope="module")
+def store():
+    """What the environment must say so that a local server is S3."""
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
+    yield {"AWS_ENDPOINT_URL": f"http://{host}:{port}", **keys}
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def nodes(store):
+    """The address of a cluster of two nodes with a processor each."""
+    command = [sys.executable, "-c", NODES]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(command, **pipes, env={**os.environ, **QUIET, **store}) as process:
+        yield process.stdout.readline().strip()
+        process.communicate("\n")
+
+
+@pytest.fixture(scope="module")
+def kitchen(lab, tmp_path_factory) -> Path:
+    """A manifest of 200 photos, 10 of them bad in one way each, and a model."""
+    folder = tmp_path_factory.mktemp("cluster")
+    photos = sorted((lab.study.project / "photos").rglob("*.png"))
+    (folder / "cut.png").write_bytes(photos[0].read_bytes()[:900])
+    (folder / "page.jpg").write_text("<html>")
+    (folder / "empty.jpg").write_bytes(b"")
+    bad = [
+        str(folder / "gone.jpg"),
+        "cut.png",
+        "page.jpg",
+        "empty.jpg",
+        "",
+        None,
+        str(folder),
+        "magic://x/y.jpg",
+    ]
+    bad += ["s3://[/x.jpg", "a\0b.jpg"]
+    names = [bad[i // 20] if i % 20 == 7 else str(photos[i % len(photos)]) for i in range(ROWS)]
+    parquet.write_table(pa.table({"uri": names, "other": range(ROWS)}), folder / "photos.parquet")
+    (folder / "model").symlink_to(lab.study.project / "runs" / "cifar")
+    return folder
+
+
+def command(kitchen: Path, nodes: str, output: object, *more: object) -> list[str]:
+    """The command line; what comes later overrides what came before."""
+    given = ["predict", kitchen / "model", "--on", nodes, "--manifest", kitchen / "photos.parquet"]
+    given += ["--output", output, "--part-rows", PART, "--json", *more]
+    return [sys.executable, "-m", "stockpot", *map(str, given)]
+
+
+def run(*arguments: object, env: dict[str, str] | None = None):
+    environment = {**os.environ, **(env or {})}
+    return subprocess.run(command(*arguments), capture_output=True, text=True, env=environment)
+
+
+def rows_of(folder: Path) -> list[dict[str, object]]:
+    return [row for file in sorted(folder.glob("part-*")) for row in parquet.read_table(file).to_pylist()]
+
+
+def started(kitchen: Path, nodes: str, output: Path, parts: int) -> subprocess.Popen[str]:
+    """The command in the middle of its work."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command(kitchen, nodes, output, "--part-rows", "4"), **pipes)
+    while len(list(output.glob("part-*"))) < parts:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    return process
+
+
+@pytest.fixture(scope="module")
+def done(kitchen, nodes) -> tuple[Path, dict[str, object], str]:
+    """A folder of answers, what was said of it as JSON, and what on stderr."""
+    result = run(kitchen, nodes, kitchen / "done", "--keep-features", "--keep-maps")
+    assert result.returncode == 0, result.stderr
+    return kitchen / "done", json.loads(result.stdout), result.stderr
+
+
+def test_every_row_is_accounted_for_and_says_what_predict_says(kitchen, done):
+    """In the order of the manifest; bad rows are rows with an error; Ray says nothing."""
+    folder, totals, said = done
+    names = parquet.read_table(kitchen / "photos.parquet")["uri"].to_pylist()
+    rows = rows_of(folder)
+    assert [row["row"] for row in rows] == list(range(ROWS))
+    assert [row["uri"] for row in rows] == names
+    assert (totals["rows"], totals["errors"], totals["parts"]) == (ROWS, 10, 13)
+    assert all(bool(one["error"]) == (one["row"] % 20 == 7) for one in rows)
+    predictor = load_model(kitchen / "model")
+    labels = columns(predictor.model.class_names)[1:]
+    good = [i for i, name in enumerate(names) if not rows[i]["error"] or name == str(kitchen / "gone.jpg")]
+    for i, answer in zip(good, predictor.predict(Path(names[i]) for i in good), strict=True):
+        assert [rows[i][label] for label in labels] == row(answer, predictor.model.class_names)[1:]
+    assert [line.split(":")[0] for line in said.splitlines()] == [
+        "predicting",
+        "done 190, refused 10, in 13 parts, 0 of them were there; next",
+    ]
+
+
+def test_two_nodes_share_the_work(done):
+    """Both have made photos."""
+    by_node = done[1]["photos_by_node"]
+    assert len(by_node) == 2 and sum(by_node.values()) == ROWS
+
+
+def test_features_and_maps_belong_together(kitchen, done):
+    """The mean of a map is what the head makes of the features, but for half precision."""
+    import numpy as np
+
+    weight = load_model(kitchen / "model").model.weight
+    for one in rows_of(done[0])[:9]:
+        if one["error"]:
+            assert one["features"] is one["maps"] is None
+            continue
+        means = np.array(one["maps"], np.float32).reshape(one["maps_shape"]).mean((1, 2))
+        assert np.allclose(means, weight @ np.array(one["features"], np.float32), atol=0.02)
+
+
+def test_what_is_done_is_not_done_again(kitchen, nodes, done, tmp_path):
+    """The driver is killed; finished parts keep their bytes and times, and the answers are those of before."""
+    process = started(kitchen, nodes, tmp_path / "out", 5)
+    process.kill()
+    process.communicate()
+    time.sleep(1)  # the cluster notices
+    before = {
+        path: (path.stat().st_mtime_ns, path.read_bytes()) for path in (tmp_path / "out").glob("part-*")
+    }
+    assert 5 <= len(before) < 50
+    result = run(kitchen, nodes, tmp_path / "out", "--part-rows", "4")
+    assert json.loads(result.stdout)["parts_before"] == len(before)
+    assert before == {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before}
+    kept = ("features", "maps", "maps_shape")
+    expected = [{name: one[name] for name in one if name not in kept} for one in rows_of(done[0])]
+    assert rows_of(tmp_path / "out") == expected
+
+
+def test_a_killed_worker_loses_nothing(kitchen, nodes, done, tmp_path):
+    """Its part goes to another, and that is said."""
+    process = started(kitchen, nodes, tmp_path / "out", 5)
+    import psutil
+
+    workers = [
+        one for one in psutil.process_iter(["cmdline"]) if "ray::_Worker.make" in (one.info["cmdline"] or [])
+    ]
+    workers[0].kill()
+    stdout, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    assert "A worker died making part" in stderr
+    assert json.loads(stdout)["rows"] == ROWS
+    assert [one["label"] for one in rows_of(tmp_path / "out")] == [one["label"] for one in rows_of(done[0])]
+
+
+def test_ctrl_c_keeps_what_is_done(kitchen, nodes, tmp_path):
+    """Within seconds, with one line."""
+    process = started(kitchen, nodes, tmp_path / "out", 3)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert stderr.splitlines()[-1].startswith("Stopped. What was finished is kept")
+    assert len(list((tmp_path / "out").glob("part-*"))) >= 3
+
+
+def test_a_part_that_lost_rows_is_found(kitchen, nodes, done, tmp_path):
+    """Cut off, or another part in its place: a failure that names it, and a remedy that works."""
+    import shutil
+
+    shutil.copytree(done[0], tmp_path / "out")
+    keep = ("--keep-features", "--keep-maps")
+    part = tmp_path / "out" / "part-0000003.parquet"
+    whole = part.read_bytes()
+    for data in (whole[:-100], b"", (tmp_path / "out" / "part-0000004.parquet").read_bytes()):
+        part.write_bytes(data)
+        result = run(kitchen, nodes, tmp_path / "out", *keep)
+        assert result.returncode == 1
+        assert "part-0000003.parquet has" in result.stderr and "give the same command again" in result.stderr
+    part.unlink()
+    result = run(kitchen, nodes, tmp_path / "out", *keep)
+    assert json.loads(result.stdout)["parts_before"] == 12
+    assert part.read_bytes() == whole
+
+
+def test_object_storage_holds_manifest_photos_and_answers(kitchen, nodes, store, done, tmp_path):
+    """Buckets of a server that speaks S3; the same rows as with files."""
+    parts = store["AWS_ENDPOINT_URL"].split("://")
+    keys = {"access_key": "key", "secret_key": "secret", "region": "us-east-1"}
+    bucket = fs.S3FileSystem(endpoint_override=parts[1], scheme=parts[0], allow_bucket_creation=True, **keys)
+    bucket.create_dir("photos")
+    bucket.create_dir("answers")
+    rows = [one for one in rows_of(done[0]) if not one["error"]][:40]
+    for one in rows:
+        with bucket.open_output_stream(f"photos/set/{one['row']} #?%20.png") as stream:
+            stream.write(Path(one["uri"]).read_bytes())
+    names = [
+        f"{one['row']} #?%20.png" if one["row"] % 2 else f"s3://photos/set/{one['row']} #?%20.png"
+        for one in rows
+    ]
+    parquet.write_table(
+        pa.table({"uri": [*names, "s3://photos/gone.png"]}), "photos/set/m.parquet", filesystem=bucket
+    )
+    given = ("--manifest", "s3://photos/set/m.parquet", "--part-rows", "16")
+    for before in (0, 3):
+        result = run(kitchen, nodes, "s3://answers/food", *given, env=store)
+        assert result.returncode == 0, result.stderr
+        assert json.loads(result.stdout)["parts_before"] == before
+    found = [
+        one
+        for info in sorted(bucket.get_file_info(fs.FileSelector("answers/food")), key=lambda info: info.path)
+        if info.base_name.startswith("part-")
+        for one in parquet.read_table(info.path, filesystem=bucket).to_pylist()
+    ]
+    ours = ("row", "uri", "error")
+    for one, expected in zip(found[:-1], rows, strict=True):
+        assert {name: one[name] for name in one if name not in ours} == {
+            name: expected[name] for name in one if name not in ours
+        }
+    assert found[-1]["error"] == "cannot be opened (No such file or directory)"
+    result = run(kitchen, nodes, "s3://nowhere/food", *given, env=store)
+    assert result.returncode == 1 and result.stderr.startswith("Error: s3://nowhere/food cannot be")
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "words"),
+    [
+        (["--part-rows", "17"], 2, "is of another job (other part_rows): give a new --output"),
+        (["--keep-maps"], 2, "is of another job (other features): give a new --output"),
+        (["--manifest", "{}/more.parquet"], 2, "is of another job (other manifest, rows)"),
+        (["--output", "{}"], 2, "holds something else"),
+        (["--manifest", "{}/none.parquet"], 1, "There is no manifest"),
+        (["--manifest", "{}/page.jpg"], 1, "cannot be read as Parquet"),
+        (["--manifest", "{}/column.parquet"], 1, "needs a column `uri` of text"),
+        (["--manifest", "{}/empty.parquet"], 2, "names no photo"),
+        (["--output", "{}/new", "--workers", "3"], 2, "3 workers need a processor each and Ray has 2"),
+        (["--output", "{}/new2", "--workers", "0"], 2, "workers is 0"),
+        (["--output", "{}/new3", "--part-rows", "0"], 2, "part_rows is 0"),
+        (["--output", "{}/new4", "--on", "127.0.0.1:9"], 2, "No Ray cluster answers at 127.0.0.1:9"),
+        (["--output", "magic://x"], 2, "is no place that can be used"),
+        (["{}/page.jpg"], 2, "--on needs --manifest"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(kitchen, nodes, done, more, code, words):
+    """Before anything is computed, with a remedy."""
+    parquet.write_table(pa.table({"uri": ["a.jpg"]}), kitchen / "more.parquet")
+    parquet.write_table(pa.table({"path": ["a.jpg"]}), kitchen / "column.parquet")
+    parquet.write_table(pa.table({"uri": pa.array([], pa.string())}), kitchen / "empty.parquet")
+    keep = [] if "--keep-maps" in more else ["--keep-features", "--keep-maps"]
+    result = run(kitchen, nodes, done[0], *keep, *(word.format(kitchen) for word in more))
+    assert result.returncode == code, result.stderr
+    assert words in result.stderr and len(result.stderr.splitlines()) == 1
