@@ -8,11 +8,16 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow import fs, parquet
 
+from stockpot.cluster import predicting
+from stockpot.cluster.parts import Job, Part
+from stockpot.cluster.storage import OutOfReach
+from stockpot.errors import FolderError
 from stockpot.learning.models import load_model
 from stockpot.learning.predictions import columns, row
 
@@ -40,13 +45,19 @@ def store():
 
 
 @pytest.fixture(scope="module")
-def nodes(store):
-    """The address of a cluster of two nodes with a processor each."""
+def raylets(store):
+    """The process of a cluster of two nodes with a processor each."""
     command = [sys.executable, "-c", NODES]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     with subprocess.Popen(command, **pipes, env={**os.environ, **QUIET, **store}) as process:
-        yield process.stdout.readline().strip()
+        yield process
         process.communicate("\n")
+
+
+@pytest.fixture(scope="module")
+def nodes(raylets) -> str:
+    """The cluster's address."""
+    return raylets.stdout.readline().strip()
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +101,11 @@ def rows_of(folder: Path) -> list[dict[str, object]]:
     return [row for file in sorted(folder.glob("part-*")) for row in parquet.read_table(file).to_pylist()]
 
 
+def without_kept(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    kept = ("features", "maps", "maps_shape")
+    return [{name: one[name] for name in one if name not in kept} for one in rows]
+
+
 def started(kitchen: Path, nodes: str, output: Path, parts: int) -> subprocess.Popen[str]:
     """The command in the middle of its work."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -124,6 +140,7 @@ def test_every_row_is_accounted_for_and_says_what_predict_says(kitchen, done):
         assert [rows[i][label] for label in labels] == row(answer, predictor.model.class_names)[1:]
     assert [line.split(":")[0] for line in said.splitlines()] == [
         "predicting",
+        "model",
         "done 190, refused 10, in 13 parts, 0 of them were there; next",
     ]
 
@@ -160,25 +177,22 @@ def test_what_is_done_is_not_done_again(kitchen, nodes, done, tmp_path):
     result = run(kitchen, nodes, tmp_path / "out", "--part-rows", "4")
     assert json.loads(result.stdout)["parts_before"] == len(before)
     assert before == {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before}
-    kept = ("features", "maps", "maps_shape")
-    expected = [{name: one[name] for name in one if name not in kept} for one in rows_of(done[0])]
-    assert rows_of(tmp_path / "out") == expected
+    assert rows_of(tmp_path / "out") == without_kept(rows_of(done[0]))
 
 
-def test_a_killed_worker_loses_nothing(kitchen, nodes, done, tmp_path):
+def test_a_killed_worker_loses_nothing(kitchen, nodes, raylets, done, tmp_path):
     """Its part goes to another, and that is said."""
     process = started(kitchen, nodes, tmp_path / "out", 5)
-    import psutil
-
-    workers = [
-        one for one in psutil.process_iter(["cmdline"]) if "ray::_Worker.make" in (one.info["cmdline"] or [])
-    ]
+    workers: list[psutil.Process] = []
+    while not workers:  # in the middle of a part
+        ours = psutil.Process(raylets.pid).children(recursive=True)
+        workers = [one for one in ours if "ray::_Worker.make" in one.cmdline()]
     workers[0].kill()
     stdout, stderr = process.communicate()
     assert process.returncode == 0, stderr
     assert "A worker died making part" in stderr
     assert json.loads(stdout)["rows"] == ROWS
-    assert [one["label"] for one in rows_of(tmp_path / "out")] == [one["label"] for one in rows_of(done[0])]
+    assert without_kept(rows_of(tmp_path / "out")) == without_kept(rows_of(done[0]))
 
 
 def test_ctrl_c_keeps_what_is_done(kitchen, nodes, tmp_path):
@@ -203,7 +217,7 @@ def test_a_part_that_lost_rows_is_found(kitchen, nodes, done, tmp_path):
         part.write_bytes(data)
         result = run(kitchen, nodes, tmp_path / "out", *keep)
         assert result.returncode == 1
-        assert "part-0000003.parquet has" in result.stderr and "give the same command again" in result.stderr
+        assert "part-0000003.parquet" in result.stderr and "the same command again" in result.stderr
     part.unlink()
     result = run(kitchen, nodes, tmp_path / "out", *keep)
     assert json.loads(result.stdout)["parts_before"] == 12
@@ -247,6 +261,31 @@ def test_object_storage_holds_manifest_photos_and_answers(kitchen, nodes, store,
     assert found[-1]["error"] == "cannot be opened (No such file or directory)"
     result = run(kitchen, nodes, "s3://nowhere/food", *given, env=store)
     assert result.returncode == 1 and result.stderr.startswith("Error: s3://nowhere/food cannot be")
+
+
+def test_storage_that_is_away_is_not_a_bad_photo(kitchen, tmp_path, monkeypatch):
+    """A part of which nothing can be had is not written; one photo, or something unforeseen, is a bad row."""
+    model = load_model(kitchen / "model")
+    worker = predicting._Worker(1, "cpu")
+    worker.predictor, worker.folder = model, str(tmp_path)
+    worker.job = Job("", "", 2, 2, False, False)
+    photo = next((kitchen / "model").resolve().parents[1].glob("photos/*/*.png")).read_bytes()
+
+    def fetch(name: str) -> bytes:
+        if name.endswith("away"):
+            raise OutOfReach("cannot be opened (503)")
+        if name.endswith("odd"):
+            raise RuntimeError("odd")
+        return photo
+
+    monkeypatch.setattr(predicting, "fetch", fetch)
+    with pytest.raises(
+        FolderError, match=r"No photo of part 0 can be had, the first cannot be opened \(503\)"
+    ):
+        worker.table(Part(0, ["1 away", "2 away"]))
+    errors = worker.table(Part(0, ["1 away", "good"]))["error"].to_pylist()
+    assert errors == ["cannot be opened (503)", ""]
+    assert worker.table(Part(0, ["odd"]))["error"].to_pylist() == ["cannot be read (RuntimeError: odd)"]
 
 
 @pytest.mark.parametrize(

@@ -97,10 +97,14 @@ def _files(manifest: str) -> tuple[Any, list[str]]:
     if kind == fs.FileType.File:
         return system, [path]
     found = [info.path for info in system.get_file_info(fs.FileSelector(path)) if info.is_file]
-    files = sorted(file for file in found if file.endswith(".parquet"))
+    files = sorted(file for file in found if file.endswith(".parquet") and not _is_hidden(file))
     if not files:
         raise PhotoError(f"{manifest} holds no .parquet file: give another manifest.")
     return system, files
+
+
+def _is_hidden(path: str) -> bool:
+    return path.rpartition("/")[2].startswith((".", "_"))
 
 
 def _check_column(manifest: str, schema: Any) -> None:
@@ -230,14 +234,18 @@ class Output:
 
         system, folder = place_of(self.name)
         try:
-            with _telling(self.name, "read"):
-                footer = parquet.read_metadata(f"{folder}/{_name(part)}", filesystem=system)
-        except pyarrow.ArrowInvalid:  # no footer: it was cut off
-            return 0, 0, 0
-        names = footer.schema.names
-        group = footer.row_group(0)
-        rows, probability = (group.column(names.index(name)).statistics for name in ("row", "probability"))
-        return rows.min, footer.num_rows, probability.null_count
+            footer = parquet.read_metadata(f"{folder}/{_name(part)}", filesystem=system)
+            names = footer.schema.names
+            group = footer.row_group(0)
+            rows, probability = (
+                group.column(names.index(name)).statistics for name in ("row", "probability")
+            )
+            return rows.min, footer.num_rows, probability.null_count
+        except (pyarrow.ArrowException, OSError, IndexError, ValueError, AttributeError) as error:
+            raise RowsLost(
+                f"{self.name}/{_name(part)} cannot be read as Parquet ({reason_of(error)}): delete it, and give "
+                f"the same command again."
+            ) from None
 
     def _names(self) -> set[str]:
         """Return what is in the folder and not hidden."""

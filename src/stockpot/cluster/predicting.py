@@ -8,25 +8,26 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Semaphore
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stockpot.cluster.parts import Job, Output, Part, count, names_in, parts_of, usual_part_rows
-from stockpot.cluster.storage import beside, fetch, place_of
+from stockpot.cluster.storage import OutOfReach, beside, fetch, is_local, place_of, reason_of
 from stockpot.cluster.workers import cluster, share_out
 from stockpot.errors import FolderError, UnreadablePhoto, WrongUse
-from stockpot.learning.models import Place, graph_of, load_model
+from stockpot.learning.models import Place, graph_of, read_place
 from stockpot.learning.predictions import columns, row
 from stockpot.model.activation_maps import activation_maps
 from stockpot.model.engine import BATCH_SIZE, load_engine
 from stockpot.model.prediction import Predictor
 from stockpot.photos.pixels import decode
 from stockpot.photos.preprocessing import Pixels, prepare, stream_read
-from stockpot.progress import Progress, silent
+from stockpot.progress import Progress, remark, silent
 
 _FETCHING = 8  # files at once, a worker
 _OWN = ("row", "uri", "features", "maps", "maps_shape")  # columns that `predict` does not have
@@ -85,7 +86,7 @@ def predict_manifest(
         raise WrongUse(f"part_rows is {part_rows}; expected 1 or more.")
     if workers is not None and workers < 1:
         raise WrongUse(f"workers is {workers}; expected 1 or more.")
-    model = load_model(place, progress).model
+    model = read_place(place)
     manifest, folder = _absolute(manifest), Output(_absolute(output))
     rows, digest = count(names_in(manifest))
     if not rows:
@@ -103,6 +104,7 @@ def predict_manifest(
                 by_node[node] += made
                 photos += made
                 progress("predicting", photos, rows)
+    remark(progress, f"model: {model.path}")
     errors = folder.check(job)
     return Totals(rows, errors, job.parts, len(done), time.perf_counter() - started, dict(by_node))
 
@@ -113,14 +115,17 @@ def _sha256(path: Path) -> str:
 
 
 def _absolute(place: Path | str) -> str:
-    """Return a name that means the same to a process in another folder."""
-    return str(place) if "://" in str(place) else str(Path(place).absolute())
+    """Return a name that means the same to a process in another folder: a path, or an address elsewhere."""
+    system, path = place_of(str(place))
+    return path if is_local(system) else str(place)
 
 
 def _folder_of(manifest: str) -> str:
     """Return the folder that names in a manifest are relative to."""
     system, path = place_of(manifest)
-    return manifest if not system.get_file_info(path).is_file else manifest.rpartition("/")[0]
+    if not system.get_file_info(path).is_file:
+        return manifest
+    return str(Path(manifest).parent) if is_local(system) else manifest.rpartition("/")[0]
 
 
 class _Worker:
@@ -133,6 +138,9 @@ class _Worker:
 
     def __init__(self, threads: int, device: str) -> None:
         self.threads, self.device = threads, device
+        self.decoding = Semaphore(
+            threads
+        )  # large photos need memory: files are fetched, not decoded, by many
 
     def ready(self, settings: list[Any]) -> str:
         """Load the model, once; return the node this is on."""
@@ -150,20 +158,33 @@ class _Worker:
             FolderError: the output is not the driver's, or cannot be written.
         """
         self.ready(settings)  # it may have been started again
-        if not self.output.said():
-            raise FolderError(f"A worker does not see {self.output.name}: give a shared folder, or s3://...")
+        if self.output.said() != asdict(self.job):
+            raise FolderError(
+                f"A worker sees no {self.output.name} of this job: give a shared folder, or s3://..., and one job "
+                f"at a time."
+            )
         self.output.write(part.number, self.table(part))
         return len(part.names)
 
     def table(self, part: Part) -> Any:
-        """Return the rows of a part (`pyarrow.Table`)."""
+        """Return the rows of a part (`pyarrow.Table`).
+
+        Raises:
+            FolderError: none of its photos can be had, which is rather the storage's fault.
+        """
         import pyarrow
 
         model, first = self.predictor.model, self.job.first_of(part.number)
         fields = _fields(model.class_names, self.job)
+        answers = list(self.answers(part))
+        if all(isinstance(answer, OutOfReach) for answer, _ in answers):
+            raise FolderError(
+                f"No photo of part {part.number} can be had, the first {answers[0][0]}: what is done is kept, give "
+                f"the command again when they can."
+            )
         rows = [
             [first + i, name, *row(self.predictor.judge(Path(), answer), model.class_names)[1:], *kept]
-            for i, (name, (answer, kept)) in enumerate(zip(part.names, self.answers(part), strict=True))
+            for i, (name, (answer, kept)) in enumerate(zip(part.names, answers, strict=True))
         ]
         values = zip(*rows, strict=True)
         arrays = [pyarrow.array(column, kind) for column, (_, kind) in zip(values, fields, strict=True)]
@@ -188,7 +209,14 @@ class _Worker:
         if not name:
             raise UnreadablePhoto("has no name")
         preprocessing = self.predictor.model.preprocessing
-        return prepare(decode(fetch(beside(name, self.folder)), 2 * preprocessing.image_size), preprocessing)
+        try:
+            data = fetch(beside(name, self.folder))
+            with self.decoding:
+                return prepare(decode(data, 2 * preprocessing.image_size), preprocessing)
+        except UnreadablePhoto:
+            raise
+        except Exception as error:  # noqa: BLE001 - one photo must not end the work on millions
+            raise UnreadablePhoto(f"cannot be read ({type(error).__name__}: {reason_of(error)})") from None
 
     def look(self, batch: list[Pixels | UnreadablePhoto]) -> Iterator[tuple[Answer, list[Any]]]:
         """Send what could be read through the network."""

@@ -12,6 +12,10 @@ from stockpot.errors import UnreadablePhoto, WrongUse
 LARGEST = 256 * 2**20  # bytes of a photo's file
 
 
+class OutOfReach(UnreadablePhoto):
+    """A photo's file cannot be had, though it may be there."""
+
+
 def place_of(name: str) -> tuple[Any, str]:
     """Return the file system of a name (`pyarrow.fs.FileSystem`) and the path in it; a key is taken as it stands.
 
@@ -59,7 +63,8 @@ def fetch(name: str) -> bytes:
     """Return the bytes of a photo's file.
 
     Raises:
-        UnreadablePhoto: it is not there, cannot be had, or is too large.
+        UnreadablePhoto: it is not there, is too large, or has no name that means anything.
+        OutOfReach: it cannot be had.
     """
     from pyarrow import ArrowException
 
@@ -70,8 +75,10 @@ def fetch(name: str) -> bytes:
             data: bytes = stream.read(LARGEST + 1)
     except FileNotFoundError:
         raise UnreadablePhoto("cannot be opened (No such file or directory)") from None
-    except (WrongUse, ArrowException, OSError, ValueError) as error:
+    except (WrongUse, IsADirectoryError, ValueError) as error:
         raise UnreadablePhoto(f"cannot be opened ({reason_of(error)})") from None
+    except (ArrowException, OSError) as error:
+        raise OutOfReach(f"cannot be opened ({reason_of(error)})") from None
     if len(data) > LARGEST:
         raise UnreadablePhoto(f"has more than {LARGEST // 2**20} MB: shrink it")
     return data

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from stockpot.cluster.parts import Part
+from stockpot.cluster.storage import reason_of
 from stockpot.errors import RowsLost, WrongUse
 from stockpot.progress import Progress, remark, silent
 
@@ -19,6 +20,7 @@ _QUIET = {  # unless the user says otherwise
 }
 _RESTARTS = 100  # of a worker
 _TIMES = 4  # that a part is begun
+_PATIENCE = 30.0  # seconds without a word
 _KEPT = "what is done is kept, the same command goes on."
 
 
@@ -43,9 +45,9 @@ def cluster(address: str = "") -> Iterator[None]:
                 address or None, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
             )
         except (ImportError, OSError, RuntimeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
             raise WrongUse(
-                f"No Ray cluster answers at {address or 'RAY_ADDRESS'} ({reason}): `ray start --head` starts one."
+                f"No Ray cluster answers at {address or 'RAY_ADDRESS'} ({reason_of(error)}): `ray start --head` "
+                f"starts one."
             ) from None
     shown = ray._private.worker._worker_logs_enabled
     ray._private.worker._worker_logs_enabled = False  # it would print on stdout, which carries data only
@@ -123,17 +125,17 @@ def share_out(
     """
     import ray
 
-    hands = _Hands(
-        parts, [ray.put(settings)], progress
-    )  # not for `kind`: Ray warns that a restart may not find them
+    # Not for `kind`: Ray warns that a worker that is started again may not find them
+    hands = _Hands(parts, [ray.put(settings)], progress)
     for worker in _start(kind, number):
         hands.greet(worker)
     while hands.give() or hands.at_work():
         yield from hands.take()
     if hands.failed:
+        failed = ", ".join(map(str, hands.failed))
         raise RowsLost(
-            f"Part {hands.failed[0]} was not made, {_TIMES} workers died of it{hands.death}: give them more "
-            f"memory, or take out the photo that does it; {_KEPT}"
+            f"Part {failed} was not made, {_TIMES} workers died of it{hands.death}: give them more memory, or take "
+            f"out the photo that does it; {_KEPT}"
         )
 
 
@@ -177,14 +179,19 @@ class _Hands:
 
         if not self.busy:
             raise RowsLost(f"No worker is left{self.death}: {_KEPT}")
-        (answer, *_), _ = ray.wait(list(self.busy))
+        answers, _ = ray.wait(list(self.busy), timeout=_PATIENCE)
+        if not answers:
+            if not self.at_work():
+                remark(self.progress, "Waiting for free processors on the cluster.")
+            return
+        answer = answers[0]
         worker, node, part = self.busy.pop(answer)
         try:
             found = ray.get(answer)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
-        except ray.exceptions.RayActorError as error:
-            self.death = f" ({str(error).strip().splitlines()[0]})"
+        except ray.exceptions.RayError as error:  # also out of memory, or its node is gone
+            self.death = f" ({reason_of(error)})"
             if part is not None:
                 self.lose(worker, part)
             return
@@ -197,7 +204,8 @@ class _Hands:
         self.begun[part.number] += 1
         if self.begun[part.number] < _TIMES:
             self.again.append(part)
+            remark(self.progress, f"A worker died making part {part.number}; the part goes to the next one.")
         else:
             self.failed.append(part.number)
-        remark(self.progress, f"A worker died making part {part.number}; the part goes to the next one.")
+            remark(self.progress, f"A worker died making part {part.number}, the last of {_TIMES}.")
         self.greet(worker)

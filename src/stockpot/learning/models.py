@@ -36,15 +36,21 @@ def load_model(
     """
     if isinstance(place, Predictor):
         return place
-    path = place.model_path if isinstance(place, Run) else find_model(Path(place))
-    model = read_model(path)
+    model = read_place(place)
     engine = model_engine(model, progress, device, threads)
     if engine.channels != model.weight.shape[1]:
         raise ModelError(
-            f"{path} has a head for {model.weight.shape[1]} channels, and its backbone gives {engine.channels}: "
-            f"train again or copy it anew."
+            f"{model.path} has a head for {model.weight.shape[1]} channels, and its backbone gives "
+            f"{engine.channels}: train again or copy it anew."
         )
     return Predictor(model, engine)
+
+
+def read_place(place: Place) -> ModelFile:
+    """Return what the model file says that a place means; arguments and errors as `load_model`."""
+    if isinstance(place, Predictor):
+        return place.model
+    return read_model(place.model_path if isinstance(place, Run) else find_model(Path(place)))
 
 
 def model_engine(

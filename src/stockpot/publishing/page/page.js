@@ -3,6 +3,7 @@
 const about = JSON.parse(document.getElementById("about").textContent);
 const MOST_PIXELS = 120_000_000;  // as photos/pixels.py
 const SHOWN = 640;  // pixels of a shown photo's long side
+const SHOWN_ANSWERS = 50;  // each holds its photo and maps
 const CURRENT = "a current Chrome, Edge, Firefox or Safari";
 
 const find = (id, place = document) => place.querySelector(`[data-is=${id}]`);
@@ -55,7 +56,10 @@ async function read(file) {
   context.fillStyle = "white";
   context.fillRect(0, 0, width, height);
   context.drawImage(bitmap, 0, 0);
-  const colors = context.getImageData(0, 0, width, height).data, data = new Uint8ClampedArray(width * height * 3);
+  bitmap.close();
+  const colors = context.getImageData(0, 0, width, height).data;
+  if (colors[3] !== 255) throw new RangeError();  // a canvas beyond a browser's limit is empty, without a word
+  const data = new Uint8ClampedArray(width * height * 3);
   for (let i = 0, j = 0; j < data.length; i += 4, j += 3) [data[j], data[j + 1], data[j + 2]] = [colors[i], colors[i + 1], colors[i + 2]];
   const [first, second] = new Uint8Array(await file.slice(0, 2).arrayBuffer());
   return {width, height, data, jpeg: first === 0xff && second === 0xd8};
@@ -124,6 +128,7 @@ async function look(file) {
     await breathe();
     const photo = await read(file), answer = await classify(photo, await model), shown = card(name, photo, answer);
     find("answers").prepend(shown);
+    while (find("answers").children.length > SHOWN_ANSWERS) find("answers").lastElementChild.remove();
     tell(`${name}: ${answer.none ? "none of these" : `${find("label", shown).textContent}, ${find("probability", shown).textContent}`}`);
   } catch (error) {
     tell("");
