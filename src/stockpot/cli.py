@@ -8,7 +8,8 @@ import re
 import shlex
 import sys
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,6 +22,7 @@ from stockpot.photos.photo import describe_refused, short_name
 
 if TYPE_CHECKING:
     from stockpot.curation.findings import Finding
+    from stockpot.learning.compute import Compute
 
 
 class _Commands(typer.core.TyperGroup):
@@ -63,6 +65,13 @@ Model = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Threads = Annotated[int | None, typer.Option(help="Processors to use.", show_default="all")]
+On = Annotated[
+    str | None, typer.Option(help="ray, ray://HOST:10001 or HOST:6379: a cluster that does the heavy work.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="With --on: processes.", show_default="one a GPU, else a node or a processor"),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
@@ -138,6 +147,8 @@ def study(
         bool, typer.Option("--strict", help="Refuse classes that ready-made models know.")
     ] = False,
     device: Device = "auto",
+    on: On = None,
+    workers: Workers = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -148,7 +159,27 @@ def study(
     from stockpot.studies import study as run_study
 
     chosen, seconds = _names(recipes), _seconds(time_budget)
-    _report_study(run_study(project, photos, chosen, seconds, strict, show_progress(quiet), device), as_json)
+    with _computing(on, workers, device) as compute:
+        done = run_study(project, photos, chosen, seconds, strict, show_progress(quiet), device, compute)
+    _report_study(done, as_json)
+
+
+@contextmanager
+def _computing(on: str | None, workers: int | None, device: str) -> "Iterator[Compute | None]":
+    """Yield the cluster that `--on` names, if it does."""
+    if on is None:
+        if workers is not None:
+            raise WrongUse("--workers needs a cluster: add --on ray.")
+        yield None
+        return
+    if device != "auto" or (workers is not None and workers < 1):
+        raise WrongUse(
+            "--on takes GPUs where the cluster has them: leave out --device, and give 1 or more --workers."
+        )
+    from stockpot.cluster.training import on_ray
+
+    with on_ray("" if on == "ray" else on, workers) as compute:
+        yield compute
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -481,6 +512,8 @@ def train(
         bool, typer.Option("--resume", help="Go on with a run that Ctrl-C ended early.")
     ] = False,
     device: Device = "auto",
+    on: On = None,
+    workers: Workers = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -490,6 +523,7 @@ def train(
     """
     from stockpot.learning.forecast import forecast
     from stockpot.learning.recipes import Recipe
+    from stockpot.learning.torchrun import here
     from stockpot.learning.training import train as run_train
 
     chosen = Recipe.named(
@@ -515,9 +549,16 @@ def train(
         seed=seed,
     )
     progress = show_progress(quiet)
-    if not quiet and (expected := forecast(project, chosen, name, progress, device, resume)).seconds:
-        _say(f"{expected} here{' a seed' if seeds > 1 else ''}")
-    run = run_train(project, chosen, name, progress, resume, seeds, device)
+    with _computing(on, workers, device) as compute:
+        compute = compute or here(
+            device
+        )  # first: of several processes of torchrun's only one goes on from here
+        if (
+            not (quiet or on)
+            and (expected := forecast(project, chosen, name, progress, device, resume)).seconds
+        ):
+            _say(f"{expected} here{' a seed' if seeds > 1 else ''}")
+        run = run_train(project, chosen, name, progress, resume, seeds, device, compute=compute)
     if as_json:
         state = {"chosen_epoch": run.chosen_epoch, "interrupted": run.interrupted}
         _print_json({"name": run.name, **run.evaluation.to_json(), **state, "seconds": run.seconds})

@@ -1,11 +1,12 @@
 """The whole lab as one function that can be stopped and called again."""
 
+import os
 import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stockpot import project as disk
 from stockpot.backbones.catalog import look_up
@@ -19,6 +20,9 @@ from stockpot.photos.samples import bring_in_samples
 from stockpot.photos.splits import Split, split
 from stockpot.progress import Progress, in_words, remark, silent
 from stockpot.reporting.report import write_report
+
+if TYPE_CHECKING:
+    from stockpot.learning.compute import Compute
 
 RECIPES = ("scratch", "cifar", "probe", "tail", "tuned")  # as in the lab; the last two go on from probe
 _BY_WORTH = ("probe", "cifar", "tail", "scratch", "tuned")  # the order of training: what matters most first
@@ -59,6 +63,7 @@ def study(
     strict: bool = False,
     progress: Progress = silent,
     device: str = "auto",
+    compute: "Compute | None" = None,
 ) -> Study:
     """Bring photos in, split them, train by all recipes, compare, explain, and write the report.
 
@@ -75,7 +80,8 @@ def study(
         time_budget: seconds for training, or None.
         strict: refuse classes that ready-made models know by name; without it they are warned of.
         progress: told what is being done and how far it is.
-        device: as `train` takes it.
+        device: as `train` takes it; forecasts are of this computer.
+        compute: likewise.
 
     Raises:
         ProjectError, PhotoError: no project, or photos that no classifier can be made of.
@@ -85,11 +91,17 @@ def study(
         Busy, FolderError: the project cannot be written.
     """
     chosen = _chosen(recipes, time_budget)
+    if (
+        compute is None and "TORCHELASTIC_RUN_ID" in os.environ
+    ):  # only torchrun's first process is to do all this
+        from stockpot.learning.torchrun import here
+
+        compute = here(device)
     if photos is not None:
         bring_in(project, photos, progress)
     opened = disk.open_project(project)
     check_known([folder.name for folder in disk.visible(opened.photos) if folder.is_dir()], strict)
-    return _study(opened, chosen, time_budget, progress, device)
+    return _study(opened, chosen, time_budget, progress, device, compute)
 
 
 def demo(
@@ -118,7 +130,7 @@ def demo(
     """
     chosen = _chosen(recipes, time_budget)
     bring_in_samples(project, per_class, progress)
-    return _study(disk.open_project(project), chosen, time_budget, progress, device)
+    return _study(disk.open_project(project), chosen, time_budget, progress, device, None)
 
 
 def _chosen(recipes: Sequence[str] | None, time_budget: float | None) -> tuple[str, ...]:
@@ -132,11 +144,16 @@ def _chosen(recipes: Sequence[str] | None, time_budget: float | None) -> tuple[s
 
 
 def _study(
-    opened: disk.Project, chosen: tuple[str, ...], time_budget: float | None, progress: Progress, device: str
+    opened: disk.Project,
+    chosen: tuple[str, ...],
+    time_budget: float | None,
+    progress: Progress,
+    device: str,
+    compute: "Compute | None",
 ) -> Study:
     with opened.writing():
         sides = split(opened.folder, progress=progress)
-        trainings = _Trainings(opened, sides, time_budget, progress, device)
+        trainings = _Trainings(opened, sides, time_budget, progress, device, compute)
         for name in _BY_WORTH:
             if name in _with_probe(chosen) and not trainings.interrupted:
                 trainings.add(name)
@@ -160,13 +177,19 @@ class _Trainings:
     """The runs of a study, one after another, and what is left of its time."""
 
     def __init__(
-        self, opened: disk.Project, sides: Split, time_budget: float | None, progress: Progress, device: str
+        self,
+        opened: disk.Project,
+        sides: Split,
+        time_budget: float | None,
+        progress: Progress,
+        device: str,
+        compute: "Compute | None",
     ) -> None:
         self.opened = opened
         self.sides = sides
         self.left = time_budget  # seconds
         self.progress = progress
-        self.device = device
+        self.how: dict[str, Any] = {"device": device, "compute": compute}  # trainings are carried out
         self.runs: dict[str, Run] = {}
         self.trained: list[str] = []
         self.left_out: dict[str, str] = {}  # and why
@@ -201,7 +224,7 @@ class _Trainings:
         from stockpot.learning.training import train
 
         expected = forecast(
-            self.opened.folder, recipe, progress=self.progress, device=self.device, resume=True
+            self.opened.folder, recipe, progress=self.progress, device=self.how["device"], resume=True
         )
         if self.left is not None and expected.seconds > self.left and name != "probe":
             minutes = int(expected.seconds * 1.3 // 60) + 1
@@ -212,9 +235,7 @@ class _Trainings:
             return
         remark(self.progress, f"{name}: {expected}")
         started = time.perf_counter()
-        self.runs[name] = train(
-            self.opened.folder, recipe, progress=self.progress, resume=True, device=self.device
-        )
+        self.runs[name] = train(self.opened.folder, recipe, progress=self.progress, resume=True, **self.how)
         self.trained.append(name)
         self.forecasts.append((name, expected.seconds, time.perf_counter() - started))
 

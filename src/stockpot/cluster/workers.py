@@ -66,21 +66,36 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
 
 
-def _start(kind: type, number: int | None) -> list[Any]:
-    """Start workers, spread over the nodes; by default one a GPU, or one a processor where there is no GPU."""
+def rooms(number: int | None, by_node: bool = False) -> tuple[int, int, bool]:
+    """Return how many workers there are to be, how many processors each can have, and whether each has a GPU.
+
+    Args:
+        number: of workers; by default one a GPU, or one a processor where there is no GPU.
+        by_node: in place of one a processor, one a node.
+
+    Raises:
+        WrongUse: there are not so many processors.
+    """
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     processors = [int(node.get("CPU", 0)) for node in nodes]
     gpus = [int(node.get("GPU", 0)) for node in nodes]
-    number = number or sum(gpus) or sum(processors)
+    number = number or sum(gpus) or (sum(map(bool, processors)) if by_node else sum(processors))
     on_gpu = number <= sum(gpus)
-    rooms = list(zip(processors, gpus if on_gpu else processors, strict=True))
-    if not 1 <= number <= sum(map(min, rooms)):
+    places = list(zip(processors, gpus if on_gpu else processors, strict=True))
+    if not 1 <= number <= sum(map(min, places)):
         raise WrongUse(
             f"{number} workers need a processor each and Ray has {sum(processors)}: give fewer --workers."
         )
-    threads = _threads(rooms, number)
+    return number, _threads(places, number), on_gpu
+
+
+def start(kind: type, number: int | None) -> list[Any]:
+    """Start workers, spread over the nodes; by default one a GPU, or one a processor where there is no GPU."""
+    import ray
+
+    number, threads, on_gpu = rooms(number)
     options = {"num_cpus": threads, "num_gpus": int(on_gpu), "scheduling_strategy": "SPREAD"}
     remote = ray.remote(max_restarts=_RESTARTS, max_task_retries=-1, **options)(kind)
     return [remote.remote(threads, "auto" if on_gpu else "cpu") for _ in range(number)]
@@ -127,7 +142,7 @@ def share_out(
 
     # Not for `kind`: Ray warns that a worker that is started again may not find them
     hands = _Hands(parts, [ray.put(settings)], progress)
-    for worker in _start(kind, number):
+    for worker in start(kind, number):
         hands.greet(worker)
     while hands.give() or hands.at_work():
         yield from hands.take()

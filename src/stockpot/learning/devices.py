@@ -51,6 +51,7 @@ class TorchEngine:
 
     network: nn.Module  # from pixels to maps, in inference mode
     device: torch.device
+    at_once: int = 32
 
     @torch.no_grad()
     def run(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

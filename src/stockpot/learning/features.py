@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from stockpot import project as disk
 from stockpot.errors import UnreadablePhoto
-from stockpot.model.engine import BATCH_SIZE, Engine
+from stockpot.model.engine import Engine
 from stockpot.photos.photo import Photo
 from stockpot.photos.preprocessing import Pixels, Preprocessing, stream_prepared
 from stockpot.progress import Progress, silent
@@ -134,7 +134,7 @@ def _compute(
         1
     ) as writer:  # the disk need not wait for the network, nor the network for the disk
         writing: Future[None] | None = None
-        for names, pixels in _batches(photos, preprocessing):
+        for names, pixels in _batches(photos, preprocessing, engine.at_once):
             maps = engine.run(pixels)[1]
             if writing:
                 writing.result()
@@ -146,9 +146,9 @@ def _compute(
 
 
 def _batches(
-    photos: list[Photo], preprocessing: Preprocessing
+    photos: list[Photo], preprocessing: Preprocessing, count: int
 ) -> Iterator[tuple[list[str], NDArray[np.uint8]]]:
-    """Yield sha256 and pixels `(n, S, S, 3)` of `BATCH_SIZE` photos at a time."""
+    """Yield sha256 and pixels `(n, S, S, 3)` of `count` photos at a time."""
     names: list[str] = []
     batch: list[Pixels] = []
     stream = stream_prepared((photo.path for photo in photos), preprocessing)
@@ -157,7 +157,7 @@ def _batches(
             raise UnreadablePhoto(f"{path} {pixels}: it changed while it was read; run the command again.")
         names.append(photo.sha256)
         batch.append(pixels)
-        if len(batch) == BATCH_SIZE:
+        if len(batch) == count:
             yield names, np.stack(batch)
             names, batch = [], []
     if batch:

@@ -6,16 +6,18 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stockpot.errors import RecipeError
+from stockpot.errors import RecipeError, WrongUse
 from stockpot.learning.augmentation import seed_of
 from stockpot.learning.checkpoint import Checkpoint
 from stockpot.learning.devices import device_of
 from stockpot.learning.folding import folded
+from stockpot.learning.group import ALONE, Group, add_up_gradients, share, total
 from stockpot.learning.inputs import Inputs
 from stockpot.learning.precision import Precision, multiplying_in, precision_of
 from stockpot.learning.recipes import Recipe
@@ -36,6 +38,7 @@ def fit(
     stop: Callable[[], bool] = lambda: False,
     progress: Progress = silent,
     watch: Callable[[Epoch], None] = lambda epoch: None,
+    group: Group = ALONE,
 ) -> tuple[Epoch, ...]:
     """Train a module with AdamW and a learning rate that falls along half a cosine, after a warm-up if asked for.
 
@@ -52,37 +55,45 @@ def fit(
         stop: asked after every batch; the epoch that it ends does not count.
         progress: told how many batches of all epochs are done.
         watch: told of every complete epoch, those that a checkpoint had first.
+        group: the processes that do this together, each with its share of every batch. All of them are given
+            the same module, photos, recipe and checkpoint to take up; the first alone keeps checkpoints, is asked
+            whether to stop, and has somebody to tell.
 
     Returns:
         Figures of every complete epoch.
 
     Raises:
         KeyboardInterrupt: stopped before the first epoch was complete.
+        WrongUse: there are more processes than photos of a batch, or BatchNorm learns from whole batches.
         RecipeError: the training diverged, or the checkpoint is damaged or of something else.
     """
+    _check(group, training, recipe)
     optimizer = _optimizer(module, recipe)
+    learning = _Learning(module, training, recipe, common_precision(recipe, module, group), group)
     history, kept = _take_up(module, optimizer, checkpoint)
     for epoch in history:
         watch(epoch)
     saved = -SAVED_SECONDS  # when: the first epoch is saved at once
     n = len(training.labels)
+    stop = _agreed(stop, group, device_of(module))
     with folded(module.train(), training.take(torch.arange(1), 1).to(device_of(module))):
         for number in range(len(history) + 1, recipe.epochs + 1):
             started = time.perf_counter()
-            learned = _epoch(module, optimizer, training, recipe, number, stop, progress)
-            if learned is None:
+            sums = learning.epoch(optimizer, number, stop, progress)
+            if sums is None:
                 break
-            loss, right = learned
-            figures = measure(module, validation)
+            loss, right = sums
+            figures = measure(module, validation, group)
             seconds, lr = time.perf_counter() - started, optimizer.param_groups[0]["lr"]
             history.append(Epoch(number, loss / n, right / n, *figures, lr, seconds))
             if not math.isfinite(history[-1].training_loss + history[-1].validation_loss):
                 raise _diverged(history[-1], checkpoint)
             watch(history[-1])
             if chosen_epoch(history, recipe) == number:
-                kept = _learned(module)
+                kept = learned(module)
             stopped = stop()
-            if checkpoint and (stopped or time.perf_counter() - saved > SAVED_SECONDS):
+            due = stopped or time.perf_counter() - saved > SAVED_SECONDS
+            if checkpoint and due and group.index == 0:
                 _save(checkpoint, module, kept, optimizer, history)
                 saved = time.perf_counter()
             if stopped:
@@ -111,79 +122,124 @@ def chosen_epoch(history: list[Epoch] | tuple[Epoch, ...], recipe: Recipe) -> in
     return min(history, key=lambda epoch: epoch.validation_loss).number
 
 
+def common_precision(recipe: Recipe, module: nn.Module, group: Group = ALONE) -> Precision:
+    """Return the precision that a module learns in by a recipe: bfloat16 only where it suits all processes."""
+    fast = precision_of(recipe, module) == "bfloat16"
+    return "bfloat16" if total(group, [fast], device_of(module)) == [group.count] else "float32"
+
+
 @torch.no_grad()
-def measure(module: nn.Module, inputs: Inputs) -> tuple[float, float]:
+def measure(module: nn.Module, inputs: Inputs, group: Group = ALONE) -> tuple[float, float]:
     """Return mean cross-entropy and accuracy of photos as they are, in inference mode."""
     module.eval()
-    every, device = torch.arange(len(inputs.labels)), device_of(module)
-    pieces = torch.split(every, EVALUATED)
-    logits = torch.cat([module(inputs.take(rows, 0).to(device)).cpu() for rows in pieces])
-    right = (logits.argmax(dim=1) == inputs.labels).float().mean()
-    return float(F.cross_entropy(logits, inputs.labels)), float(right)
+    n, device = len(inputs.labels), device_of(module)
+    loss, right = 0.0, 0.0
+    for rows in torch.split(share(group, torch.arange(n)), EVALUATED):
+        if len(rows):
+            losses, correct = _compared(
+                module(inputs.take(rows, 0).to(device)), inputs.labels[rows].to(device)
+            )
+            loss += losses
+            right += correct
+    loss, right = total(group, [loss, right], device)
+    return loss / n, right / n
 
 
-def _epoch(
-    module: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    training: Inputs,
-    recipe: Recipe,
-    number: int,
-    stop: Callable[[], bool],
-    progress: Progress,
-) -> tuple[float, int] | None:
-    """Learn from every photo once; return the sum of their losses, and how many were right, or None if stopped."""
-    module.train()
-    weights = _class_weights(training.labels, recipe)
-    precision = precision_of(recipe, module)
+def _compared(logits: Tensor, truth: Tensor) -> tuple[float, int]:
+    """Return the sum of the cross-entropies of some photos, and how many are right."""
+    return float(F.cross_entropy(logits, truth, reduction="sum")), int((logits.argmax(dim=1) == truth).sum())
+
+
+def _check(group: Group, training: Inputs, recipe: Recipe) -> None:
+    """Refuse what several processes cannot do as one would."""
+    if group.count == 1:
+        return
+    if recipe.batch_norm == "training":
+        raise WrongUse("BatchNorm that learns from whole batches cannot be shared out: train in one process.")
     n = len(training.labels)
-    steps = math.ceil(n / recipe.batch_size)
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed_of(recipe.seed, number)))
-    loss, right = 0.0, 0
-    for step, rows in enumerate(torch.tensor_split(order, steps)):  # no batch is much smaller than others
-        if step and stop():
-            return None
-        done = (number - 1) * steps + step
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * _schedule(done, recipe.epochs * steps, recipe.warmup)
-        torch.manual_seed(seed_of(recipe.seed, number, step))  # of dropout, where there is some
-        losses, correct = _learn(module, training, rows, number, weights, recipe.label_smoothing, precision)
-        optimizer.step()
-        loss += losses
-        right += correct
-        progress("training", done + 1, recipe.epochs * steps)
-    return loss, right
+    if group.count > n // math.ceil(n / recipe.batch_size):
+        raise WrongUse(
+            f"{group.count} processes cannot share batches of {recipe.batch_size} photos: give fewer of them, or a "
+            f"larger --batch-size."
+        )
 
 
-def _learn(
-    module: nn.Module,
-    training: Inputs,
-    rows: Tensor,
-    epoch: int,
-    weights: Tensor,
-    smoothing: float,
-    precision: Precision,
-) -> tuple[float, int]:
-    """Add up the gradients of a batch; return the sum of its losses, and how many it got right.
+def _agreed(stop: Callable[[], bool], group: Group, device: torch.device) -> Callable[[], bool]:
+    """Return what all processes are told alike; each asks as often as the others."""
+    return lambda: total(group, [stop()], device) != [0]
 
-    A batch that is too large for the memory goes through in pieces. In inference mode the sum of their
-    gradients is that of the whole.
-    """
-    device = device_of(module)
-    labels = training.labels[rows]
-    share = weights[labels] / weights[labels].sum()
-    module.zero_grad()
-    loss, right = 0.0, 0
-    pieces = training.at_once or len(rows)
-    for part, parts_share in zip(torch.split(rows, pieces), torch.split(share, pieces), strict=True):
-        truth = training.labels[part].to(device)
-        with multiplying_in(precision, device.type):
-            logits = module(training.take(part, epoch).to(device)).float()
-        losses = F.cross_entropy(logits, truth, label_smoothing=smoothing, reduction="none")
-        (losses @ parts_share.to(device)).backward()  # type: ignore[no-untyped-call]
-        with torch.no_grad():
-            loss += float(F.cross_entropy(logits, truth, reduction="sum"))
-            right += int((logits.argmax(dim=1) == truth).sum())
-    return loss, right
+
+@dataclass(frozen=True, eq=False)
+class _Learning:
+    """What learns from what, and how."""
+
+    module: nn.Module
+    training: Inputs
+    recipe: Recipe
+    precision: Precision
+    group: Group
+
+    def epoch(
+        self, optimizer: torch.optim.Optimizer, number: int, stop: Callable[[], bool], progress: Progress
+    ) -> tuple[float, float] | None:
+        """Learn from all photos once; return the sum of the losses, and how many were right; None if stopped."""
+        self.module.train()
+        recipe, labels = self.recipe, self.training.labels
+        weights = _class_weights(labels, recipe)
+        steps = math.ceil(len(labels) / recipe.batch_size)
+        chance = torch.Generator().manual_seed(seed_of(recipe.seed, number))
+        batches = torch.tensor_split(
+            torch.randperm(len(labels), generator=chance), steps
+        )  # all of nearly one size
+        loss, right = 0.0, 0.0
+        for step, rows in enumerate(batches):
+            if step and stop():
+                return None
+            done = (number - 1) * steps + step
+            for parameters in optimizer.param_groups:
+                parameters["lr"] = recipe.learning_rate * _schedule(
+                    done, recipe.epochs * steps, recipe.warmup
+                )
+            torch.manual_seed(
+                seed_of(recipe.seed, number, step) + self.group.index
+            )  # of dropout, if there is some
+            worth = weights[labels[rows]]
+            losses, correct = self.batch(
+                share(self.group, rows), share(self.group, worth / worth.sum()), number
+            )
+            optimizer.step()
+            loss += losses
+            right += correct
+            progress("training", done + 1, recipe.epochs * steps)
+        loss, right = total(self.group, [loss, right], device_of(self.module))
+        return loss, right
+
+    def batch(self, rows: Tensor, worth: Tensor, epoch: int) -> tuple[float, int]:
+        """Add up the gradients of a batch; return the sum of the losses of the photos here, and how many are right.
+
+        What is too much for the memory goes through in pieces. In inference mode the sum of their gradients is that
+        of the whole.
+
+        Args:
+            rows: the photos `(n,)` of the batch that this process has.
+            worth: the weight of each `(n,)` in the loss of the batch.
+            epoch: its number.
+        """
+        device, smoothing = device_of(self.module), self.recipe.label_smoothing
+        self.module.zero_grad()
+        loss, right = 0.0, 0
+        pieces = self.training.at_once or len(rows)
+        for part, weight in zip(torch.split(rows, pieces), torch.split(worth, pieces), strict=True):
+            truth = self.training.labels[part].to(device)
+            with multiplying_in(self.precision, device.type):
+                logits = self.module(self.training.take(part, epoch).to(device)).float()
+            each = F.cross_entropy(logits, truth, label_smoothing=smoothing, reduction="none")
+            (each @ weight.to(device)).backward()  # type: ignore[no-untyped-call]
+            losses, correct = _compared(logits.detach(), truth)
+            loss += losses
+            right += correct
+        add_up_gradients(self.group, self.module)
+        return loss, right
 
 
 def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -210,7 +266,7 @@ def _schedule(step: int, steps: int, warmup: float) -> float:
     return rising * (1 + math.cos(math.pi * step / steps)) / 2
 
 
-def _learned(module: nn.Module) -> dict[str, Tensor]:
+def learned(module: nn.Module) -> dict[str, Tensor]:
     """Return a copy of all that may differ from one epoch to the next."""
     learns = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
     buffers = {name for name, _ in module.named_buffers()}
@@ -242,7 +298,7 @@ def _save(
     optimizer: torch.optim.Optimizer,
     history: list[Epoch],
 ) -> None:
-    now = _learned(module)
+    now = learned(module)
     tensors = {f"now.{name}": tensor for name, tensor in now.items()}
     if not all(tensor.equal(kept[name]) for name, tensor in now.items()):
         tensors |= {f"kept.{name}": tensor for name, tensor in kept.items()}

@@ -5,6 +5,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,30 +36,37 @@ class Inputs:
 
 def fixed(inputs: Tensor, labels: Tensor) -> Inputs:
     """Return inputs `(N, ...)` that are the same in every epoch."""
-    return Inputs(labels, lambda rows, _: inputs[rows])
+    return Inputs(labels, partial(_as_they_are, inputs.numpy()))
 
 
 def from_photos(pixels: Tensor, labels: Tensor, recipe: Recipe) -> Inputs:
     """Return photos `(N, S, S, 3)`, uint8, varied anew in every epoch as the recipe says."""
-
-    def take(rows: Tensor, epoch: int) -> Tensor:
-        return torch.stack(
-            [varied(pixels[row], recipe.augment, seed_of(recipe.seed, epoch, row)) for row in rows.tolist()]
-        )
-
     whole = recipe.batch_norm == "training" or recipe.image_size <= SMALL  # its statistics are of the batch
+    take = partial(_varied_anew, pixels.numpy(), recipe.augment, recipe.seed)
     return Inputs(labels, take, 0 if whole else AT_ONCE)
 
 
 def from_views(views: Views, labels: Tensor, seed: int) -> Inputs:
     """Return cached maps `(N, C, h, w)`: in every epoch another view of every photo."""
+    return Inputs(labels, partial(_another_view, np.asarray(views.maps), seed), AT_ONCE)
 
-    def take(rows: Tensor, epoch: int) -> Tensor:
-        count = views.maps.shape[1]
-        chosen = [(seed_of(seed, row) + epoch) % count for row in rows.tolist()]
-        return torch.from_numpy(views.maps[rows.numpy(), np.array(chosen)].astype(np.float32))
 
-    return Inputs(labels, take, AT_ONCE)
+# Functions and arrays, because other processes are sent them: Ray lets all processes of a node share an array
+
+
+def _as_they_are(inputs: NDArray[Any], rows: Tensor, epoch: int) -> Tensor:
+    return torch.from_numpy(inputs[rows.numpy()])
+
+
+def _varied_anew(pixels: NDArray[np.uint8], kind: str, seed: int, rows: Tensor, epoch: int) -> Tensor:
+    photos = torch.from_numpy(pixels[rows.numpy()])
+    seeds = [seed_of(seed, epoch, row) for row in rows.tolist()]
+    return torch.stack([varied(photo, kind, own) for photo, own in zip(photos, seeds, strict=True)])
+
+
+def _another_view(maps: NDArray[np.float16], seed: int, rows: Tensor, epoch: int) -> Tensor:
+    chosen = [(seed_of(seed, row) + epoch) % maps.shape[1] for row in rows.tolist()]
+    return torch.from_numpy(maps[rows.numpy(), np.array(chosen)].astype(np.float32))
 
 
 def read_pixels(photos: Sequence[Photo], preprocessing: Preprocessing, progress: Progress = silent) -> Tensor:

@@ -25,11 +25,11 @@ from stockpot.backbones.backbone import Backbone
 from stockpot.backbones.graph import ensure_graph
 from stockpot.errors import FolderError
 from stockpot.learning.augmentation import seed_of, varied
-from stockpot.model.engine import BATCH_SIZE, Engine
+from stockpot.model.engine import Engine
 from stockpot.photos.photo import Photo
 from stockpot.progress import Progress, silent
 
-COUNTED = 32 * BATCH_SIZE  # views after which the file is made to last
+COUNTED = 128  # views after which the file is made to last
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,12 +152,14 @@ def _compute(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "views.f16").open("rb+" if done else "wb") as file:
-            while batch := list(islice(stream, BATCH_SIZE)):
+            counted = done
+            while batch := list(islice(stream, engine.at_once)):
                 maps = engine.run(torch.stack(batch).numpy())[1].astype(np.float16)
                 file.seek(done * maps[0].nbytes)
                 file.write(maps.tobytes())
                 done += len(batch)
-                if done == total or done % COUNTED == 0:
+                if done == total or done - counted >= COUNTED:
+                    counted = done
                     file.flush()
                     os.fsync(file.fileno())
                     disk.append_lines(folder / "done.jsonl", [{"views": done, "shape": maps.shape[1:]}])

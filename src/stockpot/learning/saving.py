@@ -22,10 +22,10 @@ from stockpot import project as disk
 from stockpot.backbones.backbone import Backbone, read_model_backbone
 from stockpot.errors import ModelError
 from stockpot.learning.classifier import Classifier
+from stockpot.learning.compute import Fitted
 from stockpot.learning.evaluation import Evaluation
 from stockpot.learning.features import Features
 from stockpot.learning.freezing import FreezeAudit
-from stockpot.learning.precision import Precision
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import CHECKED_PHOTOS, Checks, Epoch, Run, read_run
 from stockpot.learning.starting import learned_before, photo_id
@@ -48,9 +48,7 @@ class Trained:
     classifier: Classifier
     recipe: Recipe
     split: Split
-    precision: Precision  # of products while it learned
-    device: str  # that it learned on
-    history: tuple[Epoch, ...]
+    fitted: Fitted
     chosen_epoch: int  # whose weights the classifier has
     interrupted: bool  # before its last epoch
     stopped: bool  # by Ctrl-C, at whatever epoch
@@ -60,6 +58,11 @@ class Trained:
     seconds: dict[str, float]  # by stage
     calibration: Calibration = UNCALIBRATED
     rejection: Rejection | None = None
+
+    @property
+    def history(self) -> tuple[Epoch, ...]:
+        """Return the figures of its epochs."""
+        return self.fitted.history
 
 
 def save_run(folder: Path, project: disk.Project, trained: Trained, features: Features) -> Run:
@@ -89,9 +92,7 @@ def save_run(folder: Path, project: disk.Project, trained: Trained, features: Fe
     disk.write_bytes(folder / "history.jsonl", "".join(lines).encode())
     cooled = trained.logits / np.float32(trained.calibration.temperature)
     write_predictions(folder / "predictions.csv", project, sides, cooled)
-    disk.write_json(
-        folder / "environment.json", environment(trained.device) | {"precision": trained.precision}
-    )
+    disk.write_json(folder / "environment.json", environment(trained.fitted))
     seconds = trained.seconds | {"saving and checking": time.perf_counter() - started}
     result = {
         "split_fingerprint": sides.fingerprint,
@@ -189,14 +190,16 @@ def write_predictions(path: Path, project: disk.Project, sides: Split, logits: N
     disk.write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
-def environment(device: str = "cpu") -> dict[str, object]:
+def environment(fitted: Fitted) -> dict[str, object]:
     """Return what a run's bits depend on besides its recipe and photos."""
     return {
         "python": platform.python_version(),
         "system": platform.system(),
         "machine": platform.machine(),
-        "device": device,
-        "engine": "onnxruntime CPU" if device == "cpu" else f"torch {device}",
+        "device": fitted.device,
+        "processes": fitted.processes,
+        "precision": fitted.precision,
+        "engine": "onnxruntime CPU" if fitted.device == "cpu" else f"torch {fitted.device}",
         "threads": available_threads(),
         "torch_threads": torch.get_num_threads(),
         "batch_size": BATCH_SIZE,

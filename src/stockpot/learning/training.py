@@ -19,14 +19,13 @@ from stockpot.backbones.graph import ensure_graph
 from stockpot.errors import RecipeError
 from stockpot.learning.checkpoint import checkpoint_of
 from stockpot.learning.classifier import Classifier
-from stockpot.learning.devices import find_device, frozen_engine
+from stockpot.learning.compute import Compute, Fitting
 from stockpot.learning.evaluation import evaluate_logits
 from stockpot.learning.features import Features, cached_features
-from stockpot.learning.fitting import chosen_epoch, fit
+from stockpot.learning.fitting import chosen_epoch
 from stockpot.learning.freezing import audit_freeze, snapshot
 from stockpot.learning.inputs import Inputs, fixed, from_photos, from_views, read_pixels
 from stockpot.learning.knowing import calibrate_by_validation, know_from_folds, know_from_validation
-from stockpot.learning.precision import precision_of
 from stockpot.learning.prefixes import Variation, Views, cached_views, forget_views, graph_before
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import Epoch, Run, find_run, run_folder
@@ -34,6 +33,7 @@ from stockpot.learning.saving import Trained, save_run
 from stockpot.learning.seeds import has_seed, save_seed, seed_folder
 from stockpot.learning.starting import check_unseen, learns_alone, start_classifier
 from stockpot.learning.stopping import stop_softly
+from stockpot.learning.torchrun import here
 from stockpot.model.model_file import Calibration
 from stockpot.model.rejection import Rejection
 from stockpot.photos.photo import Photo
@@ -51,6 +51,7 @@ def train(
     device: str = "auto",
     stop: Callable[[], bool] = lambda: False,
     watch: Callable[[Epoch], None] = lambda epoch: None,
+    compute: Compute | None = None,
 ) -> Run:
     """Train a classifier by a recipe, and keep the run.
 
@@ -69,6 +70,8 @@ def train(
         device: what torch computes on: `"auto"` (CUDA where torch finds it), `"cpu"`, `"cuda"` or `"mps"`.
         stop: asked after every batch; ends the training as Ctrl-C does, but whatever is complete is returned.
         watch: told of every epoch that is complete, also of those that a checkpoint had.
+        compute: what runs frozen networks and trains; by default the device, of this process or of all those that
+            torchrun has started. `cluster.training.on_ray` gives a Ray cluster.
 
     Returns:
         The run, complete on disk.
@@ -86,7 +89,8 @@ def train(
     recipe = recipe or Recipe.linear_probe()
     if seeds < 1:
         raise RecipeError(f"seeds is {seeds}; expected 1 or more.")
-    opened, where = disk.open_project(project), find_device(device)
+    compute = compute or here(device)
+    opened = disk.open_project(project)
     with opened.writing():
         sides = split(opened.folder, progress=progress)
         run = find_run(opened, recipe.to_json(), sides.fingerprint, name)
@@ -97,14 +101,14 @@ def train(
                 if run
                 else run_folder(opened, recipe.to_json(), sides.fingerprint, recipe.usual_name, name)
             )
-            run = _Training(opened, recipe, sides, folder, where, progress, stop, watch).run()
+            run = _Training(opened, recipe, sides, folder, compute, progress, stop, watch).run()
         for seed in range(recipe.seed + 1, recipe.seed + seeds):
             if run.interrupted:
                 break
             if not has_seed(run, seed):
                 other = replace(recipe, seed=seed)
                 beside = seed_folder(run.folder)
-                _Training(opened, other, sides, beside, where, progress, stop, watch).beside(run)
+                _Training(opened, other, sides, beside, compute, progress, stop, watch).beside(run)
     return run
 
 
@@ -126,7 +130,7 @@ class _Training:
     recipe: Recipe
     sides: Split
     folder: Path  # of the run, or of its other seeds
-    device: torch.device
+    compute: Compute
     progress: Progress
     stop: Callable[[], bool]
     watch: Callable[[Epoch], None]
@@ -200,20 +204,22 @@ class _Training:
         checkpoint.forget_others()  # its folder was given to this recipe: they are of no use any more
         before = snapshot(classifier)
         with stop_softly(self.stop) as stop:
-            history = fit(
-                learning.module,
-                learning.training,
-                learning.validation,
-                self.recipe,
-                None if self.recipe.trainable == "head" else checkpoint,
-                stop,
-                self.progress,
-                self.watch,
+            fitted = self.compute.fit(
+                Fitting(
+                    learning.module,
+                    learning.training,
+                    learning.validation,
+                    self.recipe,
+                    None if self.recipe.trainable == "head" else checkpoint,
+                    stop,
+                    self.progress,
+                    self.watch,
+                )
             )
             stopped = stop()
         clock.lap("learning")
+        history = fitted.history
         clock.seconds["learning"] = sum(epoch.seconds for epoch in history)  # also of those before a kill
-        precision = precision_of(self.recipe, learning.module)
         classifier.eval().to("cpu").to(memory_format=torch.contiguous_format)
         audit = audit_freeze(before, classifier)
         features = self._features(classifier.backbone, self.sides.validation)
@@ -225,9 +231,7 @@ class _Training:
             classifier=classifier,
             recipe=self.recipe,
             split=self.sides,
-            precision=precision,
-            device=self.device.type,
-            history=history,
+            fitted=fitted,
             chosen_epoch=chosen_epoch(history, self.recipe),
             interrupted=stopped and len(history) < self.recipe.epochs,
             stopped=stopped,
@@ -258,12 +262,10 @@ class _Training:
             if recipe.start == "random" and recipe.backbone == "cifar":
                 some = pixels[: max(1, cifar_resnet.WHITENING_PIXELS // recipe.image_size**2)]
                 cifar_resnet.whiten(backbone.module, backbone.normalize(some))
-            classifier.to(self.device).to(memory_format=torch.channels_last)
             return _Learning(classifier, from_photos(pixels, y, recipe), fixed(seen, y_validation))
         before, tail = classifier.freeze_before(recipe.trainable)
         views = self._views(backbone, before, photos[0], pixels, recipe.views)
         plain = self._views(backbone, before, photos[1], seen, 1)
-        tail.to(self.device).to(memory_format=torch.channels_last)
         forget_views(self.opened, (views, plain))  # those of trainings that were given up
 
         def clean() -> None:
@@ -281,7 +283,7 @@ class _Training:
             photos,
             backbone.key,
             backbone.preprocessing,
-            lambda: frozen_engine(graph, backbone, self.device),
+            lambda: self.compute.engine(graph, backbone),
             self.progress,
         )
 
@@ -296,7 +298,7 @@ class _Training:
             pixels,
             variation,
             key,
-            lambda: frozen_engine(graph, before, self.device),
+            lambda: self.compute.engine(graph, before),
             self.progress,
         )
 

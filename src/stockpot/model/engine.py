@@ -27,6 +27,10 @@ def available_threads() -> int:
 class Engine(Protocol):
     """A backbone, ready to run."""
 
+    @property
+    def at_once(self) -> int:
+        """Return how many photos it is best given in one call."""
+
     def run(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return pooled features `(N, C)` and feature maps `(N, C, h, w)` of `(N, S, S, 3)` pixels."""
 
@@ -36,6 +40,7 @@ class OnnxEngine:
     """An engine of ONNX Runtime."""
 
     session: Any  # onnxruntime.InferenceSession
+    at_once: int = BATCH_SIZE
 
     @property
     def channels(self) -> int:

@@ -1,0 +1,294 @@
+"""`train` and `study` with the heavy things on a Ray cluster: forward passes of frozen networks, and fine-tuning.
+
+The project stays where it is. Photos travel as pixels, what a network makes of them comes back, and of a training
+its epochs, its checkpoints and in the end its weights: nobody else needs the project or the pretrained weights.
+`N` photos, `S` input size, `C` channels, `h`, `w` cells of a feature map.
+"""
+
+import logging
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stockpot import project as disk
+from stockpot.cluster.storage import reason_of
+from stockpot.cluster.workers import cluster, rooms, start
+from stockpot.errors import RowsLost, StockpotError
+from stockpot.learning.checkpoint import Checkpoint, Optimizers
+from stockpot.learning.compute import Compute, Fitted, Fitting, Here, Job, packed
+from stockpot.learning.devices import find_device
+from stockpot.learning.fitting import learned
+from stockpot.learning.group import distributed
+from stockpot.learning.runs import Epoch
+from stockpot.model.engine import BATCH_SIZE, Engine, load_engine
+from stockpot.progress import remark
+
+_TIMES = 4  # that a training is begun
+_LISTENING = 0.2  # seconds between two looks at what the first worker says
+
+
+@contextmanager
+def on_ray(address: str = "", workers: int | None = None) -> Iterator[Compute]:
+    """Yield what `train` and `study` take as `compute`: a Ray cluster.
+
+    Args:
+        address: `ray://HOST:10001` or `HOST:6379`; by default the cluster that runs here or that `RAY_ADDRESS`
+            names, else one is started on this computer.
+        workers: processes; by default one a GPU, where there is none one a processor for forward passes, and one
+            a node for training.
+
+    Raises:
+        WrongUse: there is no cluster, or it has not so many processors.
+    """
+    with cluster(address):
+        rooms(workers)
+        yield _Ray(workers)
+
+
+@dataclass(frozen=True)
+class _Ray:
+    """The cluster that this process is connected to."""
+
+    workers: int | None
+
+    def engine(self, graph: Path, network: nn.Module) -> Engine:
+        """Return what has the workers run a frozen network."""
+        import ray
+
+        return _Spread(start(_Runner, self.workers), [ray.put(graph.read_bytes())])
+
+    def fit(self, fitting: Fitting) -> Fitted:
+        """Train a module with all workers, each with its share of every batch.
+
+        Raises:
+            RowsLost: workers died again and again.
+        """
+        if not fitting.can_be_shared:
+            return Here(find_device("cpu")).fit(fitting)
+        return _Training(fitting, self.workers).run()
+
+
+class _Spread:
+    """A frozen network on all workers, as an engine."""
+
+    def __init__(self, runners: list[Any], settings: list[Any]) -> None:
+        self.runners, self.settings = runners, settings
+        self.at_once = 2 * BATCH_SIZE * len(runners)
+
+    def run(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return pooled features `(N, C)` and feature maps `(N, C, h, w)` of `(N, S, S, 3)` pixels."""
+        import ray
+
+        lots = [lot for lot in np.array_split(pixels, len(self.runners)) if len(lot)]
+        runners = self.runners[: len(lots)]
+        asked = [runner.run.remote(self.settings, lot) for runner, lot in zip(runners, lots, strict=True)]
+        try:
+            features, maps = zip(*ray.get(asked), strict=True)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error
+        except ray.exceptions.RayError as error:
+            raise RowsLost(f"A worker was lost ({reason_of(error)}): the same command goes on.") from None
+        return np.concatenate(features), np.concatenate(maps)
+
+
+class _Runner:
+    """A worker that runs a frozen network."""
+
+    def __init__(self, threads: int, device: str) -> None:
+        self.threads, self.device = threads, device
+        self.engine: Engine | None = None
+
+    def run(
+        self, settings: list[Any], pixels: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return features and maps of pixels."""
+        import ray
+
+        if self.engine is None:
+            self.engine = load_engine(ray.get(settings[0]), self.threads, self.device)
+        return self.engine.run(pixels)
+
+
+@dataclass
+class _Messages:
+    """What the first worker and the one who asked leave for each other; an actor."""
+
+    taken_up: bytes  # the latest checkpoint
+    stopping: bool = False
+    said: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
+
+    def say(self, word: str, *what: Any) -> None:
+        """Leave a word for the one who asked."""
+        if word == "checkpoint":
+            (self.taken_up,) = what
+        self.said.append((word, what))
+
+    def stop(self) -> bool:
+        """Tell the first worker whether to stop."""
+        return self.stopping
+
+    def latest(self) -> bytes:
+        """Return the checkpoint to go on from."""
+        return self.taken_up
+
+    def hear(self, stop: bool) -> list[tuple[str, tuple[Any, ...]]]:
+        """Return what was said since the last call."""
+        self.stopping = stop
+        said, self.said = self.said, []
+        return said
+
+
+class _Told(Checkpoint):
+    """A checkpoint on another computer: somebody is told its bytes, none when it is deleted."""
+
+    def __init__(self, checkpoint: Checkpoint, tell: Callable[[bytes], None]) -> None:
+        super().__init__(checkpoint.path, checkpoint.origin)
+        self.tell = tell
+
+    def save(self, tensors: Mapping[str, Tensor], optimizers: Optimizers, state: Any) -> None:
+        """Replace the file, and tell."""
+        super().save(tensors, optimizers, state)
+        self.tell(self.path.read_bytes())
+
+    def delete(self) -> None:
+        """Delete the file, and tell."""
+        super().delete()
+        self.tell(b"")
+
+
+class _Training:
+    """One training on a cluster, seen from where it was asked for."""
+
+    def __init__(self, fitting: Fitting, workers: int | None) -> None:
+        self.fitting, self.workers = fitting, workers
+        self.begun = 0  # how often
+        self.told = 0  # epochs that `watch` knows of
+        self.outcome: Fitted | StockpotError | KeyboardInterrupt | None = None
+        self.failure = Exception("it ended without a word")
+
+    def run(self) -> Fitted:
+        """Wait for its end, hand on what is said in between, and put what was learned into the module."""
+        import ray
+
+        job = packed(self.fitting)
+        messages = ray.remote(num_cpus=0)(_Messages).remote(job.taken_up)
+        settings = {"messages": messages, "job": [ray.put(job)]}
+        trainer = threading.Thread(target=self._train, args=[settings], daemon=True)
+        trainer.start()
+        try:
+            while trainer.is_alive():
+                trainer.join(_LISTENING)
+                self._hear(messages, self.fitting.stop())
+        finally:
+            self._hear(messages, stop=True)
+        if self.outcome is None:
+            raise RowsLost(
+                f"The training was lost {self.begun} times ({reason_of(self.failure)}): give its workers more "
+                f"memory; the same command goes on."
+            )
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
+
+    def _hear(self, messages: Any, stop: bool) -> None:
+        """Do what the first worker's words ask for."""
+        import ray
+
+        for word, what in ray.get(messages.hear.remote(stop)):
+            getattr(self, f"_on_{word}")(*what)
+
+    def _train(self, settings: dict[str, Any]) -> None:
+        """Have Ray start the workers, and start them again when one dies."""
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        number, threads, on_gpu = rooms(self.workers, by_node=True)
+        logging.getLogger("ray.train").setLevel(logging.ERROR)
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                TorchTrainer(
+                    _take_part,
+                    train_loop_config=settings,
+                    scaling_config=ScalingConfig(
+                        num_workers=number,
+                        use_gpu=on_gpu,
+                        resources_per_worker={"CPU": threads, "GPU": int(on_gpu)},
+                        placement_strategy="SPREAD",
+                    ),
+                    run_config=RunConfig(
+                        storage_path=folder, failure_config=FailureConfig(max_failures=_TIMES - 1)
+                    ),
+                ).fit()
+            except Exception as error:  # noqa: BLE001 - raised where the training was asked for
+                self.failure = error
+
+    def _on_begin(self) -> None:
+        self.begun += 1
+        if self.begun > 1:
+            remark(self.fitting.progress, "A worker died; all go on from the last checkpoint.")
+
+    def _on_progress(self, stage: str, done: int, total: int) -> None:
+        self.fitting.progress(stage, done, total)
+
+    def _on_epoch(self, epoch: Epoch) -> None:
+        if epoch.number > self.told:  # after a checkpoint they come again
+            self.told = epoch.number
+            self.fitting.watch(epoch)
+
+    def _on_checkpoint(self, data: bytes) -> None:
+        assert self.fitting.checkpoint is not None, "what can be shared has one"
+        if data:
+            disk.write_bytes(self.fitting.checkpoint.path, data)
+        else:
+            self.fitting.checkpoint.delete()
+
+    def _on_end(self, outcome: Fitted | StockpotError | KeyboardInterrupt, state: bytes) -> None:
+        self.outcome = outcome
+        if state:
+            self.fitting.module.load_state_dict(safetensors.torch.load(state), strict=False)
+            self.fitting.module.eval()
+
+
+def _take_part(settings: dict[str, Any]) -> None:
+    """Have one's share in a training; the first worker says how it goes."""
+    import ray
+    from ray.train.torch import get_device
+
+    messages, group = settings["messages"], distributed()
+
+    def say(word: str, *what: Any) -> Any:
+        return messages.say.remote(word, *what) if group.index == 0 else None
+
+    say("begin")
+    job: Job = replace(ray.get(settings["job"][0]), taken_up=ray.get(messages.latest.remote()))
+    outcome: Fitted | StockpotError | KeyboardInterrupt
+    state = b""
+    with job.unpacked() as fitting:
+        assert fitting.checkpoint is not None, "it is unpacked with one"
+        asked = replace(
+            fitting,
+            checkpoint=_Told(fitting.checkpoint, lambda data: say("checkpoint", data)),
+            stop=lambda: group.index == 0 and ray.get(messages.stop.remote()),
+            progress=lambda *how: say("progress", *how),
+            watch=lambda epoch: say("epoch", epoch),
+        )
+        try:
+            outcome = Here(get_device(), group).fit(asked)
+            state = safetensors.torch.save(_on_processor(learned(fitting.module)))
+        except (StockpotError, KeyboardInterrupt) as error:  # in all of them: it would be so again
+            outcome = error
+    if group.index == 0:
+        ray.get(say("end", outcome, state))
+
+
+def _on_processor(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}

@@ -1,0 +1,102 @@
+"""`torchrun -m stockpot train ...`: the same command in several processes, of which the first one leads.
+
+The others do not run the command. They wait for trainings, get all they need for one from the first, have their
+share in it, and end with the first.
+"""
+
+import atexit
+import functools
+import os
+import signal
+import sys
+from contextlib import suppress
+from datetime import timedelta
+from typing import NoReturn
+
+import torch
+import torch.distributed as dist
+
+from stockpot.errors import WrongUse
+from stockpot.learning.compute import Compute, Fitted, Fitting, Here, Job, packed
+from stockpot.learning.devices import find_device
+from stockpot.learning.group import distributed
+
+_PATIENCE = timedelta(days=1)  # that others wait while the first one does what only one can do
+
+
+def here(device: str = "auto") -> Compute:
+    """Return what computes in this process and, if torchrun has started more of them, in those.
+
+    In all processes but the first one of torchrun's it does not return: they end when the first one does.
+
+    Args:
+        device: as `find_device` takes it.
+
+    Raises:
+        WrongUse: there is no such device, or not so many of them.
+    """
+    where = find_device(device)
+    if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
+        return Here(where)
+    if where.type == "cuda":
+        number = int(os.environ["LOCAL_RANK"])
+        if number >= torch.cuda.device_count():
+            raise WrongUse(
+                f"There are {torch.cuda.device_count()} GPUs here: give torchrun so many processes."
+            )
+        torch.cuda.set_device(number)
+    return _join(where)
+
+
+@functools.cache  # a process joins once
+def _join(device: torch.device) -> Compute:
+    dist.init_process_group(timeout=_PATIENCE)
+    if dist.get_rank():
+        _follow(Here(device, distributed()))
+    leader = _Leader(device)
+    atexit.register(leader.dismiss)
+    return leader
+
+
+class _Leader(Here):
+    """The first process."""
+
+    def fit(self, fitting: Fitting) -> Fitted:
+        """Train a module, together with the others where that is as good as alone."""
+        if not fitting.can_be_shared:
+            return super().fit(fitting)
+        _send(packed(fitting))
+        try:
+            return Here(self.device, distributed()).fit(fitting)
+        except WrongUse:
+            raise  # and so it is in all of them: they wait for what comes next
+        except BaseException:
+            atexit.unregister(
+                self.dismiss
+            )  # they wait for what this process has given up, and torchrun ends them
+            raise
+
+    def dismiss(self) -> None:
+        """Let the others end."""
+        _send(None)
+        dist.destroy_process_group()
+
+
+def _follow(here: Here) -> NoReturn:
+    """Take part in trainings until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process decides what it means
+    while job := _receive():
+        with job.unpacked() as fitting, suppress(WrongUse, KeyboardInterrupt):  # the first process says so
+            here.fit(fitting)
+    dist.destroy_process_group()
+    sys.exit()
+
+
+def _send(job: Job | None) -> None:
+    dist.broadcast_object_list([job], src=0)
+
+
+def _receive() -> Job | None:
+    received: list[Job | None] = [None]
+    dist.broadcast_object_list(received, src=0)
+    return received[0]
