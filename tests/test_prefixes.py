@@ -16,6 +16,8 @@ class Counting:
         self.left = breaks_after
         self.seen = 0
 
+    at_once = 4
+
     def run(self, pixels):
         """As `Engine.run`."""
         if self.left < len(pixels):

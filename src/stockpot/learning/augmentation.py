@@ -19,7 +19,7 @@ def varied(pixels: Tensor, kind: str, seed: int) -> Tensor:
     if kind == "none":
         return pixels
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # that of GPUs is none of our business
         return _transform(kind, len(pixels))(pixels.permute(2, 0, 1)).permute(1, 2, 0)  # type: ignore[no-any-return]
 
 

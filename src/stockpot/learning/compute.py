@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from stockpot.errors import WrongUse
 from stockpot.learning.checkpoint import Checkpoint
 from stockpot.learning.devices import frozen_engine
 from stockpot.learning.fitting import common_precision, fit
@@ -88,7 +89,12 @@ class Here:
         module, recipe = fitting.module, fitting.recipe
         if recipe.trainable != "head":
             module.to(self.device).to(memory_format=torch.channels_last)
-        history = fit(**vars(fitting), group=self.group)
+        try:
+            history = fit(**vars(fitting), group=self.group)
+        except torch.OutOfMemoryError:
+            raise WrongUse(
+                "The GPU has too little memory: lower --batch-size, or choose --device cpu."
+            ) from None
         precision = common_precision(recipe, module, self.group)
         return Fitted(history, precision, self.device.type, self.group.count)
 

@@ -4,6 +4,8 @@
 """
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +47,13 @@ def device_of(module: nn.Module) -> torch.device:
     return next(module.parameters()).device
 
 
+@contextmanager
+def exactly() -> Iterator[None]:
+    """Have a GPU multiply float32 as float32, which it would round to 10 bits, and always in the same order."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
+        yield
+
+
 @dataclass(frozen=True)
 class TorchEngine:
     """A frozen network on a GPU, for what ONNX Runtime does on the processor; float32, so that figures agree."""
@@ -56,7 +65,7 @@ class TorchEngine:
     @torch.no_grad()
     def run(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return pooled features `(N, C)` and feature maps `(N, C, h, w)` of `(N, S, S, 3)` pixels."""
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with exactly():
             maps = self.network(torch.from_numpy(pixels).to(self.device))
         return maps.mean(dim=(2, 3)).cpu().numpy(), maps.cpu().numpy()
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from stockpot.errors import RecipeError, WrongUse
 from stockpot.learning.augmentation import seed_of
 from stockpot.learning.checkpoint import Checkpoint
-from stockpot.learning.devices import device_of
+from stockpot.learning.devices import device_of, exactly
 from stockpot.learning.folding import folded
 from stockpot.learning.group import ALONE, Group, add_up_gradients, share, total
 from stockpot.learning.inputs import Inputs
@@ -26,6 +26,7 @@ from stockpot.progress import Progress, silent
 
 SAVED_SECONDS = 10.0  # between checkpoints: all that a kill can cost where epochs are shorter
 EVALUATED = 16  # photos that go through a module at once where no gradient is needed
+ON_GPU = 32  # photos at once on a GPU, with gradients: 6 GB with Xception at 256 pixels
 
 
 @torch.random.fork_rng(devices=[])  # the caller's chance is not touched
@@ -75,8 +76,9 @@ def fit(
         watch(epoch)
     saved = -SAVED_SECONDS  # when: the first epoch is saved at once
     n = len(training.labels)
-    stop = _agreed(stop, group, device_of(module))
-    with folded(module.train(), training.take(torch.arange(1), 1).to(device_of(module))):
+    device = device_of(module)
+    stop = _agreed(stop, group, device)
+    with exactly(), folded(module.train(), training.fed(torch.arange(1), 1, device)):
         for number in range(len(history) + 1, recipe.epochs + 1):
             started = time.perf_counter()
             sums = learning.epoch(optimizer, number, stop, progress)
@@ -133,21 +135,19 @@ def measure(module: nn.Module, inputs: Inputs, group: Group = ALONE) -> tuple[fl
     """Return mean cross-entropy and accuracy of photos as they are, in inference mode."""
     module.eval()
     n, device = len(inputs.labels), device_of(module)
-    loss, right = 0.0, 0.0
-    for rows in torch.split(share(group, torch.arange(n)), EVALUATED):
-        if len(rows):
-            losses, correct = _compared(
-                module(inputs.take(rows, 0).to(device)), inputs.labels[rows].to(device)
-            )
-            loss += losses
-            right += correct
-    loss, right = total(group, [loss, right], device)
+    sums = torch.zeros(2, device=device)
+    with exactly():
+        for rows in torch.split(share(group, torch.arange(n)), EVALUATED):
+            if len(rows):
+                sums += _compared(module(inputs.fed(rows, 0, device)), inputs.labels[rows].to(device))
+    loss, right = total(group, sums.tolist(), device)
     return loss / n, right / n
 
 
-def _compared(logits: Tensor, truth: Tensor) -> tuple[float, int]:
-    """Return the sum of the cross-entropies of some photos, and how many are right."""
-    return float(F.cross_entropy(logits, truth, reduction="sum")), int((logits.argmax(dim=1) == truth).sum())
+def _compared(logits: Tensor, truth: Tensor) -> Tensor:
+    """Return the sum of the cross-entropies of some photos, and how many are right; no GPU is waited for."""
+    right = (logits.argmax(dim=1) == truth).sum()
+    return torch.stack([F.cross_entropy(logits, truth, reduction="sum"), right])
 
 
 def _check(group: Group, training: Inputs, recipe: Recipe) -> None:
@@ -191,7 +191,7 @@ class _Learning:
         batches = torch.tensor_split(
             torch.randperm(len(labels), generator=chance), steps
         )  # all of nearly one size
-        loss, right = 0.0, 0.0
+        sums = torch.zeros(2, device=device_of(self.module))
         for step, rows in enumerate(batches):
             if step and stop():
                 return None
@@ -200,21 +200,16 @@ class _Learning:
                 parameters["lr"] = recipe.learning_rate * _schedule(
                     done, recipe.epochs * steps, recipe.warmup
                 )
-            torch.manual_seed(
-                seed_of(recipe.seed, number, step) + self.group.index
-            )  # of dropout, if there is some
+            # of dropout, if there is some
+            torch.manual_seed(seed_of(recipe.seed, number, step) + self.group.index)
             worth = weights[labels[rows]]
-            losses, correct = self.batch(
-                share(self.group, rows), share(self.group, worth / worth.sum()), number
-            )
+            sums += self.batch(share(self.group, rows), share(self.group, worth / worth.sum()), number)
             optimizer.step()
-            loss += losses
-            right += correct
             progress("training", done + 1, recipe.epochs * steps)
-        loss, right = total(self.group, [loss, right], device_of(self.module))
+        loss, right = total(self.group, sums.tolist(), device_of(self.module))
         return loss, right
 
-    def batch(self, rows: Tensor, worth: Tensor, epoch: int) -> tuple[float, int]:
+    def batch(self, rows: Tensor, worth: Tensor, epoch: int) -> Tensor:
         """Add up the gradients of a batch; return the sum of the losses of the photos here, and how many are right.
 
         What is too much for the memory goes through in pieces. In inference mode the sum of their gradients is that
@@ -227,19 +222,19 @@ class _Learning:
         """
         device, smoothing = device_of(self.module), self.recipe.label_smoothing
         self.module.zero_grad()
-        loss, right = 0.0, 0
+        sums = torch.zeros(2, device=device)
         pieces = self.training.at_once or len(rows)
+        if device.type != "cpu":
+            pieces = max(pieces, ON_GPU)
         for part, weight in zip(torch.split(rows, pieces), torch.split(worth, pieces), strict=True):
             truth = self.training.labels[part].to(device)
             with multiplying_in(self.precision, device.type):
-                logits = self.module(self.training.take(part, epoch).to(device)).float()
+                logits = self.module(self.training.fed(part, epoch, device)).float()
             each = F.cross_entropy(logits, truth, label_smoothing=smoothing, reduction="none")
             (each @ weight.to(device)).backward()  # type: ignore[no-untyped-call]
-            losses, correct = _compared(logits.detach(), truth)
-            loss += losses
-            right += correct
+            sums += _compared(logits.detach(), truth)
         add_up_gradients(self.group, self.module)
-        return loss, right
+        return sums
 
 
 def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

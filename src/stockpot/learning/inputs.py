@@ -33,6 +33,11 @@ class Inputs:
     take: Callable[[Tensor, int], Tensor]  # rows (n,) and an epoch: what is fed in, (n, ...)
     at_once: int = 0  # rows whose gradients fit into memory together; 0: any number
 
+    def fed(self, rows: Tensor, epoch: int, device: torch.device) -> Tensor:
+        """Return what a module on a device is fed with; half precision is for the way there."""
+        taken = self.take(rows, epoch).to(device)
+        return taken.float() if taken.dtype == torch.float16 else taken
+
 
 def fixed(inputs: Tensor, labels: Tensor) -> Inputs:
     """Return inputs `(N, ...)` that are the same in every epoch."""
@@ -66,7 +71,7 @@ def _varied_anew(pixels: NDArray[np.uint8], kind: str, seed: int, rows: Tensor, 
 
 def _another_view(maps: NDArray[np.float16], seed: int, rows: Tensor, epoch: int) -> Tensor:
     chosen = [(seed_of(seed, row) + epoch) % maps.shape[1] for row in rows.tolist()]
-    return torch.from_numpy(maps[rows.numpy(), np.array(chosen)].astype(np.float32))
+    return torch.from_numpy(maps[rows.numpy(), np.array(chosen)])
 
 
 def read_pixels(photos: Sequence[Photo], preprocessing: Preprocessing, progress: Progress = silent) -> Tensor:

@@ -15,6 +15,8 @@ from typing import NoReturn
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from stockpot.errors import WrongUse
 from stockpot.learning.compute import Compute, Fitted, Fitting, Here, Job, packed
@@ -50,7 +52,9 @@ def here(device: str = "auto") -> Compute:
 
 @functools.cache  # a process joins once
 def _join(device: torch.device) -> Compute:
-    dist.init_process_group(timeout=_PATIENCE)
+    store, index, count = next(rendezvous("env://", timeout=_PATIENCE))
+    begun = PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)  # else old addresses are found in it
+    dist.init_process_group(store=begun, rank=index, world_size=count, timeout=_PATIENCE)
     if dist.get_rank():
         _follow(Here(device, distributed()))
     leader = _Leader(device)
