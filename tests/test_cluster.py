@@ -2,10 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -22,15 +26,12 @@ from stockpot.learning.models import load_model
 from stockpot.learning.predictions import columns, row
 
 ROWS, PART = 200, 16
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
-NODES = """
-from ray.cluster_utils import Cluster
-nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-nodes.add_node(num_cpus=1)
-print(nodes.address, flush=True)
-input()
-nodes.shutdown()
-"""
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_AUTH_MODE": "disabled",  # else the first node wants a token that the second does not have
+}
+os.environ.update(QUIET)
 
 
 @pytest.fixture(scope="module")
@@ -44,20 +45,64 @@ def store():
     server.stop()
 
 
-@pytest.fixture(scope="module")
-def raylets(store):
-    """The process of a cluster of two nodes with a processor each."""
-    command = [sys.executable, "-c", NODES]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    with subprocess.Popen(command, **pipes, env={**os.environ, **QUIET, **store}) as process:
-        yield process
-        process.communicate("\n")
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Two nodes with a processor each, as `ray start` starts them."""
+
+    address: str  # for its nodes
+    client: str  # for others
+    processes: tuple[subprocess.Popen[str], ...]
+
+    def workers(self, word: str) -> list[psutil.Process]:
+        """Those of Ray's processes on both nodes that have a word in their title."""
+        ours = [one for node in self.processes for one in psutil.Process(node.pid).children(recursive=True)]
+        return [one for one in ours if any(word in title for title in one.cmdline())]
+
+
+def end(node: subprocess.Popen[str]) -> None:
+    """At once, with all that it has started; a node that is asked to end takes 16 s."""
+    for one in (*psutil.Process(node.pid).children(recursive=True), node):
+        one.kill()
+    node.communicate()
 
 
 @pytest.fixture(scope="module")
-def nodes(raylets) -> str:
-    """The cluster's address."""
-    return raylets.stdout.readline().strip()
+def cluster(store):
+    """Two nodes that were started by hand."""
+    port, client = free_port(), free_port()
+    head = ["--head", "--port", port, "--ray-client-server-port", client, "--include-dashboard=false"]
+    with ExitStack() as ends:
+        nodes = []
+        for given in (head, ["--address", f"127.0.0.1:{port}"]):
+            start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus", 1, *given]
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+            path = os.pathsep.join(
+                [str(Path(sys.executable).parent), os.environ["PATH"]]
+            )  # Ray calls `python`
+            environment = {**os.environ, **store, "PATH": path}
+            node = subprocess.Popen(list(map(str, start)), **pipes, env=environment)
+            ends.callback(end, node)
+            said = []
+            for line in node.stdout:
+                said.append(line)
+                if "Ray runtime started" in line:
+                    break
+            else:
+                pytest.fail("".join(said))
+            nodes.append(node)
+        yield Nodes(f"127.0.0.1:{port}", f"ray://127.0.0.1:{client}", tuple(nodes))
+
+
+@pytest.fixture(scope="module")
+def nodes(cluster) -> str:
+    """The cluster's address for its nodes."""
+    return cluster.address
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +196,77 @@ def test_two_nodes_share_the_work(done):
     assert len(by_node) == 2 and sum(by_node.values()) == ROWS
 
 
+@pytest.mark.parametrize("how", ["from outside", "local"])
+def test_a_cluster_elsewhere_and_one_of_its_own_say_the_same(kitchen, cluster, done, tmp_path, how):
+    """Through Ray Client, and on a cluster that is started for the command and stopped at its end."""
+    on = cluster.client if how == "from outside" else "local"
+    result = run(kitchen, on, tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert rows_of(tmp_path / "out") == without_kept(rows_of(done[0]))
+
+
+@pytest.fixture(scope="module")
+def project(lab, tmp_path_factory) -> Path:
+    """A project that has a run on the small network, and nothing cached."""
+    copy = tmp_path_factory.mktemp("trained") / "solar"
+    source = lab.study.project
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("cache", "probe", "scratch", "tail"))
+    return copy
+
+
+def stockpot(*words: object) -> subprocess.Popen[str]:
+    """A command in the middle of its work."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-m", "stockpot", *map(str, words)], **pipes, env=environment)
+
+
+def losses(project: Path, name: str) -> list[float]:
+    lines = (project / "runs" / name / "history.jsonl").read_text().splitlines()
+    return [json.loads(line)[kind] for line in lines for kind in ("training_loss", "validation_loss")]
+
+
+def test_two_workers_learn_what_one_process_learns_though_one_is_killed(project, cluster, nodes):
+    """Each has half of every batch; after SIGKILL all go on from the last epoch that was kept."""
+    recipe = [
+        "train",
+        project,
+        "--recipe",
+        "fine-tune",
+        "--start",
+        project / "runs" / "cifar",
+        "--epochs",
+        "40",
+    ]
+    recipe += ["--learning-rate", "3e-5", "--precision", "float32"]
+    process = stockpot(*recipe, "--name", "two", "--on", nodes, "--workers", "2")
+    while not (project / "runs" / "two" / "checkpoint.safetensors").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    cluster.workers("RayTrainWorker")[-1].kill()
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    assert "A worker died; all go on from the last checkpoint." in said
+    alone = stockpot(*recipe, "--name", "one")
+    _, said = alone.communicate()
+    assert alone.returncode == 0, said
+    assert losses(project, "two") == pytest.approx(losses(project, "one"), rel=1e-3)
+    made = [json.loads((project / "runs" / name / "environment.json").read_text()) for name in ("one", "two")]
+    assert [one["processes"] for one in made] == [1, 2]
+
+
+def test_a_study_computes_its_features_on_the_cluster(project, lab, nodes):
+    """The same bits as here; a head learns here, and what learns from whole batches does too, which is said."""
+    process = stockpot("study", project, "--recipes", "scratch,cifar", "--on", nodes)
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    for file in (project / "cache" / "features").glob("*/maps.f16"):
+        theirs = lab.study.project / file.relative_to(project)
+        if theirs.exists() and "cifar" in file.parent.name:
+            assert file.read_bytes() == theirs.read_bytes()
+    assert "BatchNorm learns from whole batches: this training is done here." in said
+
+
 def test_features_and_maps_belong_together(kitchen, done):
     """The mean of a map is what the head makes of the features, but for half precision."""
     import numpy as np
@@ -180,13 +296,12 @@ def test_what_is_done_is_not_done_again(kitchen, nodes, done, tmp_path):
     assert rows_of(tmp_path / "out") == without_kept(rows_of(done[0]))
 
 
-def test_a_killed_worker_loses_nothing(kitchen, nodes, raylets, done, tmp_path):
+def test_a_killed_worker_loses_nothing(kitchen, cluster, nodes, done, tmp_path):
     """Its part goes to another, and that is said."""
     process = started(kitchen, nodes, tmp_path / "out", 5)
     workers: list[psutil.Process] = []
     while not workers:  # in the middle of a part
-        ours = psutil.Process(raylets.pid).children(recursive=True)
-        workers = [one for one in ours if "ray::_Worker.make" in one.cmdline()]
+        workers = cluster.workers("ray::_Worker.make")
     workers[0].kill()
     stdout, stderr = process.communicate()
     assert process.returncode == 0, stderr
@@ -207,8 +322,6 @@ def test_ctrl_c_keeps_what_is_done(kitchen, nodes, tmp_path):
 
 def test_a_part_that_lost_rows_is_found(kitchen, nodes, done, tmp_path):
     """Cut off, or another part in its place: a failure that names it, and a remedy that works."""
-    import shutil
-
     shutil.copytree(done[0], tmp_path / "out")
     keep = ("--keep-features", "--keep-maps")
     part = tmp_path / "out" / "part-0000003.parquet"

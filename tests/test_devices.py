@@ -6,8 +6,6 @@ from stockpot.backbones.backbone import load_backbone
 from stockpot.backbones.graph import ensure_graph
 from stockpot.errors import WrongUse
 from stockpot.learning.devices import TorchEngine, device_of, find_device, frozen_engine
-from stockpot.learning.recipes import Recipe
-from stockpot.learning.training import train
 
 
 def test_a_device_that_is_not_there_is_named_with_its_remedy():
@@ -34,23 +32,6 @@ def test_torch_gives_the_features_that_onnx_runtime_gives(tmp_path):
     ):
         assert ours.shape == theirs.shape
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
-
-
-@pytest.mark.gpu
-def test_a_gpu_trains_what_the_processor_trains(tmp_path, class_folders):
-    """A head, last blocks and all layers: the same figures to a few digits, a model that predicts anywhere."""
-    from stockpot.photos.intake import bring_in
-
-    losses = {}
-    for device in ("cpu", "cuda"):
-        project = tmp_path / device
-        bring_in(project, class_folders)
-        probe = train(project, Recipe.linear_probe("efficientnet_lite0", epochs=3), device=device)
-        tail = train(project, Recipe.fine_tune(probe, "blocks.5", epochs=2), device=device)
-        tuned = train(project, Recipe.fine_tune(probe, epochs=2), device=device)
-        losses[device] = [run.evaluation.loss for run in (probe, tail, tuned)]
-        assert all(run.audit.passed for run in (probe, tail, tuned))
-    np.testing.assert_allclose(losses["cpu"], losses["cuda"], rtol=0.05)
 
 
 def test_where_a_module_is():

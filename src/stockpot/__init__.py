@@ -14,8 +14,8 @@ The house, in the order in which data flows::
     backbones/    catalog · backbone · xception · cifar_resnet · timm_models · keras_files · weight_files ·
                   downloads · weights · graph
     learning/     recipes · classifier · freezing · starting · features · augmentation · prefixes · inputs ·
-                  devices · folding · fitting · precision · checkpoint · stopping · training · forecast ·
-                  evaluation · calibration · knowing · saving · seeds · runs · live_head · resampling · comparison ·
+                  devices · group · folding · fitting · precision · checkpoint · stopping · compute · torchrun · training ·
+                  forecast · evaluation · calibration · knowing · saving · seeds · runs · live_head · resampling · comparison ·
                   models · predictions · status · pretraining · muon
     curation/     findings · checks · shortcuts · known_by_sight · journal · curation · review
     explanation/  explanation · channels · faithfulness · shortcuts · neighbors · mistakes · selection · blind
@@ -24,7 +24,7 @@ The house, in the order in which data flows::
     reporting/    points · texts · pictures · charts · blocks · readings · calls · notes · material · origins ·
                   cards · photo_points · training_points · map_points · quality · trust · making · report ·
                   again · curation_page · texts, templates, vendor
-    cluster/      storage · parts · workers · predicting
+    cluster/      storage · parts · workers · predicting · training
     studies.py    the whole lab as one function
     web/          guard · worker · results · desk · pictures · collect_page · review_page · train_page ·
                   results_page · try_page · finish_page · app · static

@@ -24,7 +24,7 @@ from stockpot.cluster.storage import reason_of
 from stockpot.cluster.workers import cluster, rooms, start
 from stockpot.errors import RowsLost, StockpotError
 from stockpot.learning.checkpoint import Checkpoint, Optimizers
-from stockpot.learning.compute import Compute, Fitted, Fitting, Here, Job, packed
+from stockpot.learning.compute import Compute, Fitted, Fitting, Here, Job, done_here, packed
 from stockpot.learning.devices import find_device
 from stockpot.learning.fitting import learned
 from stockpot.learning.group import distributed
@@ -73,7 +73,7 @@ class _Ray:
             RowsLost: workers died again and again.
         """
         if not fitting.can_be_shared:
-            return Here(find_device("cpu")).fit(fitting)
+            return done_here(fitting, Here(find_device("cpu")))
         return _Training(fitting, self.workers).run()
 
 
@@ -90,7 +90,9 @@ class _Spread:
 
         lots = [lot for lot in np.array_split(pixels, len(self.runners)) if len(lot)]
         runners = self.runners[: len(lots)]
-        asked = [runner.run.remote(self.settings, lot) for runner, lot in zip(runners, lots, strict=True)]
+        asked = [
+            runner.run.remote(self.settings, ray.put(lot)) for runner, lot in zip(runners, lots, strict=True)
+        ]
         try:
             features, maps = zip(*ray.get(asked), strict=True)
         except ray.exceptions.RayTaskError as error:

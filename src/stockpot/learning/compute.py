@@ -23,7 +23,7 @@ from stockpot.learning.precision import Precision
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import Epoch
 from stockpot.model.engine import Engine
-from stockpot.progress import Progress, silent
+from stockpot.progress import Progress, remark, silent
 
 
 def _never() -> bool:
@@ -97,6 +97,13 @@ class Here:
             ) from None
         precision = common_precision(recipe, module, self.group)
         return Fitted(history, precision, self.device.type, self.group.count)
+
+
+def done_here(fitting: Fitting, here: Here) -> Fitted:
+    """Train a module that cannot be shared out, and say so where it takes long."""
+    if fitting.recipe.trainable != "head":
+        remark(fitting.progress, "BatchNorm learns from whole batches: this training is done here.")
+    return here.fit(fitting)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from stockpot.errors import WrongUse
-from stockpot.learning.compute import Compute, Fitted, Fitting, Here, Job, packed
+from stockpot.learning.compute import Compute, Fitted, Fitting, Here, Job, done_here, packed
 from stockpot.learning.devices import find_device
 from stockpot.learning.group import distributed
 
@@ -68,7 +68,7 @@ class _Leader(Here):
     def fit(self, fitting: Fitting) -> Fitted:
         """Train a module, together with the others where that is as good as alone."""
         if not fitting.can_be_shared:
-            return super().fit(fitting)
+            return done_here(fitting, Here(self.device))
         _send(packed(fitting))
         try:
             return Here(self.device, distributed()).fit(fitting)
