@@ -8,6 +8,7 @@ its epochs, its checkpoints and in the end its weights: nobody else needs the pr
 import logging
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,7 @@ from stockpot.model.engine import BATCH_SIZE, Engine, load_engine
 from stockpot.progress import remark
 
 _TIMES = 4  # that a training is begun
+_PATIENCE = 30.0  # seconds until somebody begins
 _LISTENING = 0.2  # seconds between two looks at what the first worker says
 
 
@@ -174,6 +176,7 @@ class _Training:
         self.fitting, self.workers = fitting, workers
         self.begun = 0  # how often
         self.told = 0  # epochs that `watch` knows of
+        self.waited = time.monotonic()  # since when
         self.outcome: Fitted | StockpotError | KeyboardInterrupt | None = None
         self.failure = Exception("it ended without a word")
 
@@ -190,8 +193,12 @@ class _Training:
             while trainer.is_alive():
                 trainer.join(_LISTENING)
                 self._hear(messages, self.fitting.stop())
-        finally:
             self._hear(messages, stop=True)
+        except ray.exceptions.RayError as error:
+            raise RowsLost(f"The cluster was lost ({reason_of(error)}): the same command goes on.") from None
+        except BaseException:
+            messages.hear.remote(True)  # the workers need not go on
+            raise
         if self.outcome is None:
             raise RowsLost(
                 f"The training was lost {self.begun} times ({reason_of(self.failure)}): give its workers more "
@@ -207,6 +214,9 @@ class _Training:
 
         for word, what in ray.get(messages.hear.remote(stop)):
             getattr(self, f"_on_{word}")(*what)
+        if not self.begun and time.monotonic() - self.waited > _PATIENCE:
+            self.waited = time.monotonic()
+            remark(self.fitting.progress, "Waiting for free processors on the cluster.")
 
     def _train(self, settings: dict[str, Any]) -> None:
         """Have Ray start the workers, and start them again when one dies."""

@@ -92,6 +92,8 @@ class Here:
         try:
             history = fit(**vars(fitting), group=self.group)
         except torch.OutOfMemoryError:
+            if self.group.count > 1:  # the others are still at work
+                raise
             raise WrongUse(
                 "The GPU has too little memory: lower --batch-size, or choose --device cpu."
             ) from None

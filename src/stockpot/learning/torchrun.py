@@ -15,8 +15,6 @@ from typing import NoReturn
 
 import torch
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
 
 from stockpot.errors import WrongUse
 from stockpot.learning.compute import Compute, Fitted, Fitting, Here, Job, done_here, packed
@@ -52,6 +50,10 @@ def here(device: str = "auto") -> Compute:
 
 @functools.cache  # a process joins once
 def _join(device: torch.device) -> Compute:
+    # not in every build of torch
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
     store, index, count = next(rendezvous("env://", timeout=_PATIENCE))
     begun = PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)  # else old addresses are found in it
     dist.init_process_group(store=begun, rank=index, world_size=count, timeout=_PATIENCE)
