@@ -151,10 +151,10 @@ def without_kept(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     return [{name: one[name] for name in one if name not in kept} for one in rows]
 
 
-def started(kitchen: Path, nodes: str, output: Path, parts: int) -> subprocess.Popen[str]:
+def started(kitchen: Path, nodes: str, output: Path, parts: int, rows: int = 4) -> subprocess.Popen[str]:
     """The command in the middle of its work."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(command(kitchen, nodes, output, "--part-rows", "4"), **pipes)
+    process = subprocess.Popen(command(kitchen, nodes, output, "--part-rows", rows), **pipes)
     while len(list(output.glob("part-*"))) < parts:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
@@ -312,7 +312,7 @@ def test_a_killed_worker_loses_nothing(kitchen, cluster, nodes, done, tmp_path):
 
 def test_ctrl_c_keeps_what_is_done(kitchen, nodes, tmp_path):
     """Within seconds, with one line."""
-    process = started(kitchen, nodes, tmp_path / "out", 3)
+    process = started(kitchen, nodes, tmp_path / "out", 3, rows=1)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=20)
     assert process.returncode == 130
