@@ -32,7 +32,7 @@ function App() {
     addEventListener("drop", keep);
     return () => removeEventListener("hashchange", follow);
   }, []);
-  useEffect(() => { if (work?.number) say(""); }, [work?.number]);
+  useEffect(() => { if (work?.number && work.kind !== "forecast") say(""); }, [work?.number]);  // a forecast begins by itself
   const Page = PAGES[page]?.[1];
   return html`
     <a class="skip" href="#content" onClick=${event => { event.preventDefault(); document.querySelector("main").focus(); }}>Skip to the page</a>
