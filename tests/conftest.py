@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import random
 import shutil
 import subprocess
@@ -112,6 +113,12 @@ def shared() -> Path:
 def cifar10(shared: Path) -> Cifar10:
     """The development copy of CIFAR-10, in memory."""
     return read_cifar10(shared / "cifar10")
+
+
+def losses(project: Path, run: str) -> list[float]:
+    """On training and validation photos, epoch by epoch."""
+    lines = (project / "runs" / run / "history.jsonl").read_text().splitlines()
+    return [json.loads(line)[kind] for line in lines for kind in ("training_loss", "validation_loss")]
 
 
 def write_rows(path, images: list[bytes], labels: list[int]):

@@ -3,15 +3,16 @@
 import copy
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import psutil
 import pytest
 import torch
+from conftest import losses
 from torch import nn
 
 from stockpot.errors import WrongUse
@@ -68,8 +69,6 @@ def test_what_several_processes_cannot_do_as_one_is_refused():
 
 def test_a_killed_process_goes_on_and_ends_with_what_one_process_learns(lab, tmp_path):
     """Torchrun starts all of them again; the first one prints, the others do not."""
-    import shutil
-
     project = tmp_path / "solar"
     ignored = shutil.ignore_patterns("cache", "probe", "scratch", "tail")
     shutil.copytree(lab.study.project, project, ignore=ignored)
@@ -102,8 +101,3 @@ def test_a_killed_process_goes_on_and_ends_with_what_one_process_learns(lab, tmp
     assert losses(project, "two") == pytest.approx(losses(project, "one"), rel=1e-3)
     made = json.loads((project / "runs" / "two" / "environment.json").read_text())
     assert made["processes"] == 2
-
-
-def losses(project: Path, name: str) -> list[float]:
-    lines = (project / "runs" / name / "history.jsonl").read_text().splitlines()
-    return [json.loads(line)[kind] for line in lines for kind in ("training_loss", "validation_loss")]

@@ -526,6 +526,8 @@ def train(
     from stockpot.learning.torchrun import here
     from stockpot.learning.training import train as run_train
 
+    # First: of torchrun's processes only one goes on from here
+    local = None if on else here(device)
     chosen = Recipe.named(
         recipe,
         backbone=backbone,
@@ -549,10 +551,8 @@ def train(
         seed=seed,
     )
     progress = show_progress(quiet)
-    with _computing(on, workers, device) as compute:
-        compute = compute or here(
-            device
-        )  # first: of several processes of torchrun's only one goes on from here
+    with _computing(on, workers, device) as cluster:
+        compute = cluster or local
         if (
             not (quiet or on)
             and (expected := forecast(project, chosen, name, progress, device, resume)).seconds

@@ -10,24 +10,24 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.torch
+import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stockpot import project as disk
 from stockpot.cluster.storage import reason_of
 from stockpot.cluster.workers import cluster, rooms, start
-from stockpot.errors import RowsLost, StockpotError
+from stockpot.errors import RowsLost, StockpotError, WrongUse
 from stockpot.learning.checkpoint import Checkpoint, Optimizers
 from stockpot.learning.compute import Compute, Fitted, Fitting, Here, Job, done_here, packed
 from stockpot.learning.devices import find_device
-from stockpot.learning.fitting import learned
 from stockpot.learning.group import distributed
 from stockpot.learning.runs import Epoch
 from stockpot.model.engine import BATCH_SIZE, Engine, load_engine
@@ -66,7 +66,7 @@ class _Ray:
         """Return what has the workers run a frozen network."""
         import ray
 
-        return _Spread(start(_Runner, self.workers), [ray.put(graph.read_bytes())])
+        return _Spread(_ready(start(_Runner, self.workers)), [ray.put(graph.read_bytes())])
 
     def fit(self, fitting: Fitting) -> Fitted:
         """Train a module with all workers, each with its share of every batch.
@@ -77,6 +77,20 @@ class _Ray:
         if not fitting.can_be_shared:
             return done_here(fitting, Here(find_device("cpu")))
         return _Training(fitting, self.workers).run()
+
+
+def _ready(runners: list[Any]) -> list[Any]:
+    """Return those of some workers that run soon: where others use the cluster too, not all may find room."""
+    import ray
+
+    asked = {runner.ready.remote(): runner for runner in runners}
+    here, late = ray.wait(list(asked), num_returns=len(asked), timeout=_PATIENCE)
+    if not here:
+        logging.getLogger("stockpot").warning("Waiting for free processors on the cluster.")
+        here, late = ray.wait(list(asked), num_returns=1)
+    for one in late:
+        ray.kill(asked[one])
+    return [asked[one] for one in here]
 
 
 class _Spread:
@@ -110,6 +124,9 @@ class _Runner:
     def __init__(self, threads: int, device: str) -> None:
         self.threads, self.device = threads, device
         self.engine: Engine | None = None
+
+    def ready(self) -> None:
+        """Say that it runs."""
 
     def run(
         self, settings: list[Any], pixels: NDArray[np.uint8]
@@ -183,9 +200,12 @@ class _Training:
     def run(self) -> Fitted:
         """Wait for its end, hand on what is said in between, and put what was learned into the module."""
         import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         job = packed(self.fitting)
-        messages = ray.remote(num_cpus=0)(_Messages).remote(job.taken_up)
+        node = ray.get_runtime_context().get_node_id()  # not one that comes and goes
+        beside = NodeAffinitySchedulingStrategy(node, soft=True)
+        messages = ray.remote(num_cpus=0, scheduling_strategy=beside)(_Messages).remote(job.taken_up)
         settings = {"messages": messages, "job": [ray.put(job)]}
         trainer = threading.Thread(target=self._train, args=[settings], daemon=True)
         trainer.start()
@@ -197,8 +217,11 @@ class _Training:
         except ray.exceptions.RayError as error:
             raise RowsLost(f"The cluster was lost ({reason_of(error)}): the same command goes on.") from None
         except BaseException:
-            messages.hear.remote(True)  # the workers need not go on
+            with suppress(Exception):
+                messages.hear.remote(True)  # the workers need not go on
             raise
+        if self.outcome is None and isinstance(self.failure, StockpotError):
+            raise self.failure
         if self.outcome is None:
             raise RowsLost(
                 f"The training was lost {self.begun} times ({reason_of(self.failure)}): give its workers more "
@@ -223,10 +246,10 @@ class _Training:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
-        number, threads, on_gpu = rooms(self.workers, by_node=True)
         logging.getLogger("ray.train").setLevel(logging.ERROR)
         with tempfile.TemporaryDirectory() as folder:
             try:
+                number, threads, on_gpu = rooms(self.workers, by_node=True)
                 TorchTrainer(
                     _take_part,
                     train_loop_config=settings,
@@ -266,7 +289,9 @@ class _Training:
     def _on_end(self, outcome: Fitted | StockpotError | KeyboardInterrupt, state: bytes) -> None:
         self.outcome = outcome
         if state:
-            self.fitting.module.load_state_dict(safetensors.torch.load(state), strict=False)
+            self.fitting.module.load_state_dict(
+                safetensors.torch.load(state)
+            )  # frozen layers too: for the audit
             self.fitting.module.eval()
 
 
@@ -281,7 +306,9 @@ def _take_part(settings: dict[str, Any]) -> None:
         return messages.say.remote(word, *what) if group.index == 0 else None
 
     say("begin")
-    job: Job = replace(ray.get(settings["job"][0]), taken_up=ray.get(messages.latest.remote()))
+    latest = [ray.get(messages.latest.remote()) if group.index == 0 else b""]
+    dist.broadcast_object_list(latest, src=0)  # asked once: all must begin at the same epoch
+    job: Job = replace(ray.get(settings["job"][0]), taken_up=latest[0])
     outcome: Fitted | StockpotError | KeyboardInterrupt
     state = b""
     with job.unpacked() as fitting:
@@ -295,8 +322,11 @@ def _take_part(settings: dict[str, Any]) -> None:
         )
         try:
             outcome = Here(get_device(), group).fit(asked)
-            state = safetensors.torch.save(_on_processor(learned(fitting.module)))
-        except (StockpotError, KeyboardInterrupt) as error:  # in all of them: it would be so again
+            state = safetensors.torch.save(_on_processor(fitting.module.state_dict()))
+        except (
+            WrongUse,
+            KeyboardInterrupt,
+        ) as error:  # in all of them alike; of anything else this worker dies
             outcome = error
     if group.index == 0:
         ray.get(say("end", outcome, state))

@@ -41,9 +41,13 @@ def cluster(address: str = "") -> Iterator[None]:
     if ours:
         try:
             _knock(address)
-            ray.init(
-                address or None, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
-            )
+            how = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+            try:
+                ray.init(address or None, **how)
+            except (
+                ConnectionAbortedError
+            ):  # Ray's server for clients now and then cannot start a process (2.60)
+                ray.init(address, **how)
         except (ImportError, OSError, RuntimeError, ValueError) as error:
             raise WrongUse(
                 f"No Ray cluster answers at {address or 'RAY_ADDRESS'} ({reason_of(error)}): `ray start --head` "

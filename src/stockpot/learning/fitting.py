@@ -200,8 +200,8 @@ class _Learning:
                 parameters["lr"] = recipe.learning_rate * _schedule(
                     done, recipe.epochs * steps, recipe.warmup
                 )
-            # of dropout, if there is some
-            torch.manual_seed(seed_of(recipe.seed, number, step) + self.group.index)
+            others = [self.group.index] if self.group.index else []
+            torch.manual_seed(seed_of(recipe.seed, number, step, *others))  # of dropout, if there is some
             worth = weights[labels[rows]]
             sums += self.batch(share(self.group, rows), share(self.group, worth / worth.sum()), number)
             optimizer.step()

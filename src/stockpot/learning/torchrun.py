@@ -1,4 +1,4 @@
-"""`torchrun -m stockpot train ...`: the same command in several processes, of which the first one leads.
+"""`torchrun --no-python -- stockpot train ...`: one command in several processes, of which the first one leads.
 
 The others do not run the command. They wait for trainings, get all they need for one from the first, have their
 share in it, and end with the first.
@@ -36,7 +36,7 @@ def here(device: str = "auto") -> Compute:
         WrongUse: there is no such device, or not so many of them.
     """
     where = find_device(device)
-    if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
+    if "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
         return Here(where)
     if where.type == "cuda":
         number = int(os.environ["LOCAL_RANK"])
