@@ -68,8 +68,9 @@ class Nodes:
 
 def end(node: subprocess.Popen[str]) -> None:
     """At once, with all that it has started; a node that is asked to end takes 16 s."""
-    for one in (*psutil.Process(node.pid).children(recursive=True), node):
-        one.kill()
+    if node.poll() is None:
+        for one in (*psutil.Process(node.pid).children(recursive=True), node):
+            one.kill()
     node.communicate()
 
 
@@ -249,6 +250,53 @@ def test_two_workers_learn_what_one_process_learns_though_one_is_killed(project,
     assert losses(project, "two") == pytest.approx(losses(project, "one"), rel=1e-3)
     made = [json.loads((project / "runs" / name / "environment.json").read_text()) for name in ("one", "two")]
     assert [one["processes"] for one in made] == [1, 2]
+
+
+def test_ctrl_c_ends_a_training_from_outside_after_its_batch(project, cluster):
+    """Through Ray Client; the run is completed with the epochs that were finished."""
+    recipe = ["--recipe", "fine-tune", "--start", project / "runs" / "cifar", "--epochs", "4000"]
+    process = stockpot("train", project, *recipe, "--name", "cut", "--on", cluster.client, "--workers", "2")
+    while not (project / "runs" / "cut" / "checkpoint.safetensors").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    result = json.loads((project / "runs" / "cut" / "evaluation.json").read_text())
+    assert result["interrupted"] and 2 <= len(losses(project, "cut")) < 8000
+
+
+ODD = """
+import sys
+from pathlib import Path
+import torch
+from torch import nn
+from stockpot import Recipe
+from stockpot.cluster.training import on_ray
+from stockpot.learning.checkpoint import Checkpoint
+from stockpot.learning.compute import Fitting
+from stockpot.learning.inputs import fixed
+from stockpot.progress import silent
+
+class Odd(nn.Linear):
+    def forward(self, x):
+        if torch.distributed.is_initialized() and torch.distributed.get_rank():
+            raise ValueError("odd")
+        return super().forward(x)
+
+data = fixed(torch.randn(12, 5), torch.arange(12) % 3)
+recipe = Recipe.from_scratch(batch_norm="inference")
+with on_ray(sys.argv[1], workers=2) as compute:
+    compute.fit(Fitting(Odd(5, 3), data, data, recipe, Checkpoint(Path("none"), {}), bool, silent, print))
+"""
+
+
+def test_an_error_of_one_worker_ends_the_training(nodes, tmp_path):
+    """As it is; it is not tried again, and the others do not wait for that one."""
+    script = tmp_path / "script.py"
+    script.write_text(ODD)
+    done = subprocess.run([sys.executable, script, nodes], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == "ValueError: odd", done.stderr
 
 
 def cached(project: Path) -> dict[tuple[str, str], bytes]:
@@ -435,3 +483,20 @@ def test_what_cannot_be_is_refused_in_one_line(kitchen, nodes, done, more, code,
     result = run(kitchen, nodes, done[0], *keep, *(word.format(kitchen) for word in more))
     assert result.returncode == code, result.stderr
     assert words in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_a_node_that_does_not_come_back(project, cluster, nodes):
+    """The training goes on with the workers that there is still room for. The last test: the node is gone."""
+    recipe = ["--recipe", "fine-tune", "--start", project / "runs" / "cifar", "--epochs", "40"]
+    recipe += ["--learning-rate", "3e-5", "--precision", "float32"]
+    process = stockpot("train", project, *recipe, "--name", "left", "--on", nodes, "--workers", "2")
+    while not (project / "runs" / "left" / "checkpoint.safetensors").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    end(cluster.processes[1])
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    assert "A worker died; all go on from the last checkpoint." in said
+    environment = json.loads((project / "runs" / "left" / "environment.json").read_text())
+    assert environment["processes"] == 1
+    assert len(losses(project, "left")) == 80

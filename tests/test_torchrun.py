@@ -101,3 +101,44 @@ def test_a_killed_process_goes_on_and_ends_with_what_one_process_learns(lab, tmp
     assert losses(project, "two") == pytest.approx(losses(project, "one"), rel=1e-3)
     made = json.loads((project / "runs" / "two" / "environment.json").read_text())
     assert made["processes"] == 2
+
+
+SCRIPT = """
+import sys
+import stockpot as sp
+
+project, start = sys.argv[1:]
+
+def train(name, seed=0, **how):
+    recipe = sp.Recipe.fine_tune(start=start, epochs=2, seed=seed)
+    try:
+        print(name, len(sp.train(project, recipe, name=name, **how).history))
+    except (Exception, KeyboardInterrupt) as error:
+        print(name, type(error).__name__, error)
+
+def odd(epoch):
+    raise ValueError("odd")
+
+train("stopped", stop=lambda: True)
+train("next")
+train("odd", seed=1, watch=odd)
+train("late", seed=2)
+"""
+
+
+def test_several_trainings_of_one_script(lab, tmp_path):
+    """After one that was stopped before its first epoch comes the next; after one that was given up none does."""
+    project, script = tmp_path / "solar", tmp_path / "script.py"
+    ignored = shutil.ignore_patterns("cache", "probe", "scratch", "tail")
+    shutil.copytree(lab.study.project, project, ignore=ignored)
+    script.write_text(SCRIPT)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(script)]
+    done = subprocess.run(
+        [*torchrun, str(project), str(project / "runs" / "cifar")], capture_output=True, text=True
+    )
+    assert done.stdout.splitlines() == [
+        "stopped KeyboardInterrupt ",
+        "next 2",
+        "odd ValueError odd",
+        "late WorkersLost The other processes wait for a training that was given up: run torchrun again.",
+    ], done.stderr

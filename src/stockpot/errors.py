@@ -13,6 +13,7 @@
     ├── HubRefused                the hub is not reached, or does not take a model
     ├── ModelError                a model file cannot be read, or differs from what was saved
     ├── RowsLost                  rows in and rows out differ
+    ├── WorkersLost               processes that work together died, or one of them cannot go on
     ├── Busy                      another process is writing to the project
     └── FolderError               a folder cannot be written (read-only, full disk)
 """
@@ -64,6 +65,10 @@ class ModelError(StockpotError):
 
 class RowsLost(StockpotError):
     """Rows in and rows out differ."""
+
+
+class WorkersLost(StockpotError):
+    """Processes that work together died, or one of them cannot go on."""
 
 
 class Busy(StockpotError):

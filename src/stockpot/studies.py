@@ -91,12 +91,7 @@ def study(
         Busy, FolderError: the project cannot be written.
     """
     chosen = _chosen(recipes, time_budget)
-    if (
-        compute is None and "TORCHELASTIC_RUN_ID" in os.environ
-    ):  # only torchrun's first process is to do all this
-        from stockpot.learning.torchrun import here
-
-        compute = here(device)
+    compute = compute or _torchrun(device)
     if photos is not None:
         bring_in(project, photos, progress)
     opened = disk.open_project(project)
@@ -129,8 +124,18 @@ def demo(
         Busy, FolderError: the project cannot be written.
     """
     chosen = _chosen(recipes, time_budget)
+    compute = _torchrun(device)
     bring_in_samples(project, per_class, progress)
-    return _study(disk.open_project(project), chosen, time_budget, progress, device, None)
+    return _study(disk.open_project(project), chosen, time_budget, progress, device, compute)
+
+
+def _torchrun(device: str) -> "Compute | None":
+    """Return what all processes of torchrun's compute with, if it runs; only the first one goes on from here."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    from stockpot.learning.torchrun import here
+
+    return here(device)
 
 
 def _chosen(recipes: Sequence[str] | None, time_budget: float | None) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import safetensors.torch
+import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -24,7 +26,7 @@ from torch import Tensor, nn
 from stockpot import project as disk
 from stockpot.cluster.storage import reason_of
 from stockpot.cluster.workers import cluster, rooms, start
-from stockpot.errors import RowsLost, StockpotError, WrongUse
+from stockpot.errors import WorkersLost
 from stockpot.learning.checkpoint import Checkpoint, Optimizers
 from stockpot.learning.compute import Compute, Fitted, Fitting, Here, Job, done_here, packed
 from stockpot.learning.devices import find_device
@@ -66,16 +68,16 @@ class _Ray:
         """Return what has the workers run a frozen network."""
         import ray
 
-        return _Spread(_ready(start(_Runner, self.workers)), [ray.put(graph.read_bytes())])
+        return _Spread(_ready(start(_Runner, self.workers, fewer=True)), [ray.put(graph.read_bytes())])
 
     def fit(self, fitting: Fitting) -> Fitted:
         """Train a module with all workers, each with its share of every batch.
 
         Raises:
-            RowsLost: workers died again and again.
+            WorkersLost: workers died again and again.
         """
         if not fitting.can_be_shared:
-            return done_here(fitting, Here(find_device("cpu")))
+            return done_here(fitting, Here(find_device("auto")))
         return _Training(fitting, self.workers).run()
 
 
@@ -114,7 +116,7 @@ class _Spread:
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except ray.exceptions.RayError as error:
-            raise RowsLost(f"A worker was lost ({reason_of(error)}): the same command goes on.") from None
+            raise WorkersLost(f"A worker was lost ({reason_of(error)}): the same command goes on.") from None
         return np.concatenate(features), np.concatenate(maps)
 
 
@@ -191,11 +193,10 @@ class _Training:
 
     def __init__(self, fitting: Fitting, workers: int | None) -> None:
         self.fitting, self.workers = fitting, workers
-        self.begun = 0  # how often
+        self.at_work = False  # the first worker has begun, and none has died since
+        self.begun = False
         self.told = 0  # epochs that `watch` knows of
-        self.waited = time.monotonic()  # since when
-        self.outcome: Fitted | StockpotError | KeyboardInterrupt | None = None
-        self.failure = Exception("it ended without a word")
+        self.outcome: Fitted | Exception | None = None
 
     def run(self) -> Fitted:
         """Wait for its end, hand on what is said in between, and put what was learned into the module."""
@@ -207,69 +208,64 @@ class _Training:
         beside = NodeAffinitySchedulingStrategy(node, soft=True)
         messages = ray.remote(num_cpus=0, scheduling_strategy=beside)(_Messages).remote(job.taken_up)
         settings = {"messages": messages, "job": [ray.put(job)]}
-        trainer = threading.Thread(target=self._train, args=[settings], daemon=True)
-        trainer.start()
+        lost = 0
         try:
-            while trainer.is_alive():
-                trainer.join(_LISTENING)
-                self._hear(messages, self.fitting.stop())
-            self._hear(messages, stop=True)
+            while self.outcome is None:
+                failure = self._begin(messages, settings)
+                lost += self.outcome is None and not _found_no_room(failure)
+                if lost == _TIMES:
+                    raise WorkersLost(
+                        f"The training was lost {lost} times ({reason_of(failure)}): look whether its workers have "
+                        f"memory enough and the packages of this process; the same command goes on."
+                    )
         except ray.exceptions.RayError as error:
-            raise RowsLost(f"The cluster was lost ({reason_of(error)}): the same command goes on.") from None
+            raise WorkersLost(
+                f"The cluster was lost ({reason_of(error)}): the same command goes on."
+            ) from None
         except BaseException:
             with suppress(Exception):
                 messages.hear.remote(True)  # the workers need not go on
             raise
-        if self.outcome is None and isinstance(self.failure, StockpotError):
-            raise self.failure
-        if self.outcome is None:
-            raise RowsLost(
-                f"The training was lost {self.begun} times ({reason_of(self.failure)}): give its workers more "
-                f"memory; the same command goes on."
-            )
-        if isinstance(self.outcome, BaseException):
+        if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome
 
+    def _begin(self, messages: Any, settings: dict[str, Any]) -> Exception:
+        """Have all workers train until it is done or one of them dies; return what Ray ended with.
+
+        Raises:
+            WrongUse: there are not so many processors.
+            KeyboardInterrupt: it is to stop, and nobody works who could complete an epoch.
+        """
+        ended: Future[Exception] = Future()
+        workers = rooms(self.workers, by_node=True, most=self.fitting.most_processes, fewer=self.begun)
+        how = (settings, *workers, ended)
+        threading.Thread(target=_have_ray_train, args=how, daemon=True).start()
+        self.at_work, since = False, time.monotonic()
+        while True:
+            done = bool(wait([ended], _LISTENING).done)
+            stop = self.fitting.stop()
+            self._hear(messages, stop)
+            if done:
+                break
+            if stop and not self.at_work:
+                raise KeyboardInterrupt
+            if not self.at_work and time.monotonic() - since > _PATIENCE:
+                since = time.monotonic()
+                remark(self.fitting.progress, "Waiting for free processors on the cluster.")
+        if self.at_work and self.outcome is None:
+            remark(self.fitting.progress, "A worker died; all go on from the last checkpoint.")
+        return ended.result()
+
     def _hear(self, messages: Any, stop: bool) -> None:
-        """Do what the first worker's words ask for."""
+        """Do what the workers' words ask for."""
         import ray
 
         for word, what in ray.get(messages.hear.remote(stop)):
             getattr(self, f"_on_{word}")(*what)
-        if not self.begun and time.monotonic() - self.waited > _PATIENCE:
-            self.waited = time.monotonic()
-            remark(self.fitting.progress, "Waiting for free processors on the cluster.")
-
-    def _train(self, settings: dict[str, Any]) -> None:
-        """Have Ray start the workers, and start them again when one dies."""
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchTrainer
-
-        logging.getLogger("ray.train").setLevel(logging.ERROR)
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                number, threads, on_gpu = rooms(self.workers, by_node=True)
-                TorchTrainer(
-                    _take_part,
-                    train_loop_config=settings,
-                    scaling_config=ScalingConfig(
-                        num_workers=number,
-                        use_gpu=on_gpu,
-                        resources_per_worker={"CPU": threads, "GPU": int(on_gpu)},
-                        placement_strategy="SPREAD",
-                    ),
-                    run_config=RunConfig(
-                        storage_path=folder, failure_config=FailureConfig(max_failures=_TIMES - 1)
-                    ),
-                ).fit()
-            except Exception as error:  # noqa: BLE001 - raised where the training was asked for
-                self.failure = error
 
     def _on_begin(self) -> None:
-        self.begun += 1
-        if self.begun > 1:
-            remark(self.fitting.progress, "A worker died; all go on from the last checkpoint.")
+        self.begun = self.at_work = True
 
     def _on_progress(self, stage: str, done: int, total: int) -> None:
         self.fitting.progress(stage, done, total)
@@ -286,13 +282,48 @@ class _Training:
         else:
             self.fitting.checkpoint.delete()
 
-    def _on_end(self, outcome: Fitted | StockpotError | KeyboardInterrupt, state: bytes) -> None:
-        self.outcome = outcome
-        if state:
-            self.fitting.module.load_state_dict(
-                safetensors.torch.load(state)
-            )  # frozen layers too: for the audit
-            self.fitting.module.eval()
+    def _on_end(self, fitted: Fitted, state: bytes) -> None:
+        self.outcome = fitted
+        # frozen layers too: for the audit
+        self.fitting.module.load_state_dict(safetensors.torch.load(state))
+        self.fitting.module.eval()
+
+    def _on_failure(self, error: Exception) -> None:
+        self.outcome = error
+
+
+def _have_ray_train(
+    settings: dict[str, Any], number: int, threads: int, on_gpu: bool, ended: "Future[Exception]"
+) -> None:
+    """Have Ray start workers, and wait until they are done or one of them has died."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    logging.getLogger("ray.train").setLevel(logging.CRITICAL)
+    # how many there can be is looked up before each new beginning: a node may not come back
+    once = FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            TorchTrainer(
+                _take_part,
+                train_loop_config=settings,
+                scaling_config=ScalingConfig(
+                    num_workers=number,
+                    use_gpu=on_gpu,
+                    resources_per_worker={"CPU": threads, "GPU": int(on_gpu)},
+                    placement_strategy="SPREAD",
+                ),
+                run_config=RunConfig(storage_path=folder, failure_config=once),
+            ).fit()
+        ended.set_result(Exception("it ended without a word"))
+    except Exception as error:  # noqa: BLE001 - looked at where the training was asked for
+        ended.set_result(error)
+
+
+def _found_no_room(failure: Exception) -> bool:
+    """Tell whether workers could not be started in time: a node is gone, or others are at work there."""
+    cause = type(getattr(failure, "controller_failure", None)).__name__
+    return cause in ("WorkerGroupStartupTimeoutError", "InsufficientClusterResourcesError")
 
 
 def _take_part(settings: dict[str, Any]) -> None:
@@ -306,11 +337,10 @@ def _take_part(settings: dict[str, Any]) -> None:
         return messages.say.remote(word, *what) if group.index == 0 else None
 
     say("begin")
+    # asked once: all must begin at the same epoch
     latest = [ray.get(messages.latest.remote()) if group.index == 0 else b""]
-    dist.broadcast_object_list(latest, src=0)  # asked once: all must begin at the same epoch
+    dist.broadcast_object_list(latest, src=0)
     job: Job = replace(ray.get(settings["job"][0]), taken_up=latest[0])
-    outcome: Fitted | StockpotError | KeyboardInterrupt
-    state = b""
     with job.unpacked() as fitting:
         assert fitting.checkpoint is not None, "it is unpacked with one"
         asked = replace(
@@ -321,15 +351,20 @@ def _take_part(settings: dict[str, Any]) -> None:
             watch=lambda epoch: say("epoch", epoch),
         )
         try:
-            outcome = Here(get_device(), group).fit(asked)
-            state = safetensors.torch.save(_on_processor(fitting.module.state_dict()))
-        except (
-            WrongUse,
-            KeyboardInterrupt,
-        ) as error:  # in all of them alike; of anything else this worker dies
-            outcome = error
-    if group.index == 0:
-        ray.get(say("end", outcome, state))
+            fitted = Here(get_device(), group).fit(asked)
+        except Exception as error:
+            if not _of_another(error):
+                ray.get(messages.say.remote("failure", error))
+            raise  # and Ray ends the others
+        state = (
+            safetensors.torch.save(_on_processor(fitting.module.state_dict())) if group.index == 0 else b""
+        )
+    ray.get(say("end", fitted, state) or [])
+
+
+def _of_another(error: Exception) -> bool:
+    """Tell whether an error may be that another worker has died: torch.distributed says little about it."""
+    return isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError)
 
 
 def _on_processor(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,13 +10,14 @@ from typing import Any
 
 from stockpot.cluster.parts import Part
 from stockpot.cluster.storage import reason_of
-from stockpot.errors import RowsLost, WrongUse
+from stockpot.errors import WorkersLost, WrongUse
 from stockpot.progress import Progress, remark, silent
 
-_QUIET = {  # unless the user says otherwise
+_SETTINGS = {  # unless the user says otherwise
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to anybody
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers have this environment, not one of their own
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a warning
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",  # after which we count again who is there
 }
 _RESTARTS = 100  # of a worker
 _TIMES = 4  # that a part is begun
@@ -31,7 +32,7 @@ def cluster(address: str = "") -> Iterator[None]:
     Raises:
         WrongUse: Ray is not installed, or no cluster answers there.
     """
-    for name, value in _QUIET.items():
+    for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
         import ray
@@ -70,12 +71,16 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
 
 
-def rooms(number: int | None, by_node: bool = False) -> tuple[int, int, bool]:
+def rooms(
+    number: int | None, by_node: bool = False, most: int | None = None, fewer: bool = False
+) -> tuple[int, int, bool]:
     """Return how many workers there are to be, how many processors each can have, and whether each has a GPU.
 
     Args:
         number: of workers; by default one a GPU, or one a processor where there is no GPU.
-        by_node: in place of one a processor, one a node.
+        by_node: in place of one a processor, as many as there are nodes.
+        most: of them, where nobody has said how many.
+        fewer: will do: a node may not have come back.
 
     Raises:
         WrongUse: there are not so many processors.
@@ -85,7 +90,10 @@ def rooms(number: int | None, by_node: bool = False) -> tuple[int, int, bool]:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     processors = [int(node.get("CPU", 0)) for node in nodes]
     gpus = [int(node.get("GPU", 0)) for node in nodes]
-    number = number or sum(gpus) or (sum(map(bool, processors)) if by_node else sum(processors))
+    usual = sum(gpus) or (sum(map(bool, processors)) if by_node else sum(processors))
+    number = number or min(usual, most or usual)
+    if fewer:
+        number = min(number, sum(gpus) or sum(processors))
     on_gpu = number <= sum(gpus)
     places = list(zip(processors, gpus if on_gpu else processors, strict=True))
     if not 1 <= number <= sum(map(min, places)):
@@ -95,11 +103,11 @@ def rooms(number: int | None, by_node: bool = False) -> tuple[int, int, bool]:
     return number, _threads(places, number), on_gpu
 
 
-def start(kind: type, number: int | None) -> list[Any]:
-    """Start workers, spread over the nodes; by default one a GPU, or one a processor where there is no GPU."""
+def start(kind: type, number: int | None, fewer: bool = False) -> list[Any]:
+    """Start as many workers as `rooms` says, spread over the nodes."""
     import ray
 
-    number, threads, on_gpu = rooms(number)
+    number, threads, on_gpu = rooms(number, fewer=fewer)
     options = {"num_cpus": threads, "num_gpus": int(on_gpu), "scheduling_strategy": "SPREAD"}
     remote = ray.remote(max_restarts=_RESTARTS, max_task_retries=-1, **options)(kind)
     return [remote.remote(threads, "auto" if on_gpu else "cpu") for _ in range(number)]
@@ -140,7 +148,7 @@ def share_out(
 
     Raises:
         WrongUse: there are not so many processors.
-        RowsLost: the workers of a part died again and again, or none is left.
+        WorkersLost: the workers of a part died again and again, or none is left.
     """
     import ray
 
@@ -152,7 +160,7 @@ def share_out(
         yield from hands.take()
     if hands.failed:
         failed = ", ".join(map(str, hands.failed))
-        raise RowsLost(
+        raise WorkersLost(
             f"Part {failed} was not made, {_TIMES} workers died of it{hands.death}: give them more memory, or take "
             f"out the photo that does it; {_KEPT}"
         )
@@ -197,7 +205,7 @@ class _Hands:
         import ray
 
         if not self.busy:
-            raise RowsLost(f"No worker is left{self.death}: {_KEPT}")
+            raise WorkersLost(f"No worker is left{self.death}: {_KEPT}")
         answers, _ = ray.wait(list(self.busy), timeout=_PATIENCE)
         if not answers:
             if not self.at_work():

@@ -13,15 +13,16 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from stockpot.errors import WrongUse
+from stockpot.errors import WorkersLost, WrongUse
 from stockpot.learning.checkpoint import Checkpoint
 from stockpot.learning.devices import frozen_engine
-from stockpot.learning.fitting import common_precision, fit
+from stockpot.learning.fitting import common_precision, fit, smallest_batch
 from stockpot.learning.group import ALONE, Group
 from stockpot.learning.inputs import Inputs
 from stockpot.learning.precision import Precision
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import Epoch
+from stockpot.learning.surroundings import surroundings
 from stockpot.model.engine import Engine
 from stockpot.progress import Progress, remark, silent
 
@@ -52,6 +53,11 @@ class Fitting:
         """Tell whether several processes can do it as one would, and it is worth it."""
         return self.recipe.trainable != "head" and self.recipe.batch_norm == "inference"
 
+    @property
+    def most_processes(self) -> int:
+        """Return how many can have a photo of every batch."""
+        return smallest_batch(len(self.training.labels), self.recipe)
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -60,7 +66,8 @@ class Fitted:
     history: tuple[Epoch, ...]
     precision: Precision
     device: str  # its kind
-    processes: int = 1
+    processes: int
+    surroundings: dict[str, object]  # of the first process
 
 
 class Compute(Protocol):
@@ -70,7 +77,12 @@ class Compute(Protocol):
         """Return what runs a frozen network: from pixels to maps, as `graph` too, an ONNX file."""
 
     def fit(self, fitting: Fitting) -> Fitted:
-        """Train the module of a `fitting`; raises what `fitting.fit` raises."""
+        """Train the module of a `fitting`.
+
+        Raises:
+            WrongUse, RecipeError: as `fitting.fit` does, or a GPU has too little memory.
+            WorkersLost: processes that train together died, or one of them cannot go on.
+        """
 
 
 @dataclass(frozen=True)
@@ -92,13 +104,10 @@ class Here:
         try:
             history = fit(**vars(fitting), group=self.group)
         except torch.OutOfMemoryError:
-            if self.group.count > 1:  # the others are still at work
-                raise
-            raise WrongUse(
-                "The GPU has too little memory: lower --batch-size, or choose --device cpu."
-            ) from None
+            kind = WrongUse if self.group.count == 1 else WorkersLost  # the others are still at work
+            raise kind("A GPU has too little memory: lower --batch-size, or choose --device cpu.") from None
         precision = common_precision(recipe, module, self.group)
-        return Fitted(history, precision, self.device.type, self.group.count)
+        return Fitted(history, precision, self.device.type, self.group.count, surroundings())
 
 
 def done_here(fitting: Fitting, here: Here) -> Fitted:

@@ -61,10 +61,9 @@ def fit(
             whether to stop, and has somebody to tell.
 
     Returns:
-        Figures of every complete epoch.
+        Figures of every complete epoch; none if it was stopped before the first one was.
 
     Raises:
-        KeyboardInterrupt: stopped before the first epoch was complete.
         WrongUse: there are more processes than photos of a batch, or BatchNorm learns from whole batches.
         RecipeError: the training diverged, or the checkpoint is damaged or of something else.
     """
@@ -100,8 +99,6 @@ def fit(
                 saved = time.perf_counter()
             if stopped:
                 break
-    if not history:
-        raise KeyboardInterrupt
     module.load_state_dict(kept, strict=False)
     module.eval()
     return tuple(history)
@@ -156,12 +153,20 @@ def _check(group: Group, training: Inputs, recipe: Recipe) -> None:
         return
     if recipe.batch_norm == "training":
         raise WrongUse("BatchNorm that learns from whole batches cannot be shared out: train in one process.")
-    n = len(training.labels)
-    if group.count > n // math.ceil(n / recipe.batch_size):
+    if group.count > smallest_batch(len(training.labels), recipe):
         raise WrongUse(
             f"{group.count} processes cannot share batches of {recipe.batch_size} photos: give fewer of them, or a "
             f"larger --batch-size."
         )
+
+
+def smallest_batch(photos: int, recipe: Recipe) -> int:
+    """Return how many photos the smallest of the batches has that some photos make."""
+    return photos // _batches(photos, recipe)
+
+
+def _batches(photos: int, recipe: Recipe) -> int:
+    return math.ceil(photos / recipe.batch_size)
 
 
 def _agreed(stop: Callable[[], bool], group: Group, device: torch.device) -> Callable[[], bool]:
@@ -186,7 +191,7 @@ class _Learning:
         self.module.train()
         recipe, labels = self.recipe, self.training.labels
         weights = _class_weights(labels, recipe)
-        steps = math.ceil(len(labels) / recipe.batch_size)
+        steps = _batches(len(labels), recipe)
         chance = torch.Generator().manual_seed(seed_of(recipe.seed, number))
         batches = torch.tensor_split(
             torch.randperm(len(labels), generator=chance), steps

@@ -6,11 +6,9 @@
 import csv
 import io
 import json
-import platform
 import shutil
 import time
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +27,7 @@ from stockpot.learning.freezing import FreezeAudit
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import CHECKED_PHOTOS, Checks, Epoch, Run, read_run
 from stockpot.learning.starting import learned_before, photo_id
+from stockpot.learning.surroundings import versions
 from stockpot.model.activation_maps import activation_maps, residual
 from stockpot.model.engine import BATCH_SIZE, available_threads
 from stockpot.model.model_file import UNCALIBRATED, Calibration, ModelFile, read_model, write_model
@@ -193,21 +192,11 @@ def write_predictions(path: Path, project: disk.Project, sides: Split, logits: N
 def environment(fitted: Fitted) -> dict[str, object]:
     """Return what a run's bits depend on besides its recipe and photos."""
     return {
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "machine": platform.machine(),
         "device": fitted.device,
         "processes": fitted.processes,
         "precision": fitted.precision,
         "engine": "onnxruntime CPU" if fitted.device == "cpu" else f"torch {fitted.device}",
         "threads": available_threads(),
-        "torch_threads": torch.get_num_threads(),
         "batch_size": BATCH_SIZE,
-        "versions": versions(),
+        **fitted.surroundings,
     }
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that a run's bits depend on."""
-    packages = ("stockpot", "torch", "torchvision", "timm", "onnxruntime", "numpy", "pillow")
-    return {name: version(name) for name in packages}

@@ -11,15 +11,18 @@ import signal
 import sys
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import NoReturn
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
-from stockpot.errors import WrongUse
+from stockpot.errors import WorkersLost, WrongUse
 from stockpot.learning.compute import Compute, Fitted, Fitting, Here, Job, done_here, packed
 from stockpot.learning.devices import find_device
 from stockpot.learning.group import distributed
+from stockpot.model.engine import Engine
 
 _PATIENCE = timedelta(days=1)  # that others wait while the first one does what only one can do
 
@@ -38,6 +41,8 @@ def here(device: str = "auto") -> Compute:
     where = find_device(device)
     if "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
         return Here(where)
+    if where.type == "mps":
+        raise WrongUse("Several processes cannot share this GPU: give --device cpu, or leave out torchrun.")
     if where.type == "cuda":
         number = int(os.environ["LOCAL_RANK"])
         if number >= torch.cuda.device_count():
@@ -64,36 +69,54 @@ def _join(device: torch.device) -> Compute:
     return leader
 
 
-class _Leader(Here):
+class _Leader:
     """The first process."""
 
+    def __init__(self, device: torch.device) -> None:
+        self.alone, self.together = Here(device), Here(device, distributed())
+        self.given_up = False  # a training that the others are still at
+
+    def engine(self, graph: Path, network: nn.Module) -> Engine:
+        """Return what runs a frozen network, here."""
+        return self.alone.engine(graph, network)
+
     def fit(self, fitting: Fitting) -> Fitted:
-        """Train a module, together with the others where that is as good as alone."""
+        """Train a module, together with the others where that is as good as alone.
+
+        Raises:
+            WorkersLost: an earlier training did not come to its end.
+        """
         if not fitting.can_be_shared:
-            return done_here(fitting, Here(self.device))
+            return done_here(fitting, self.alone)
+        if self.given_up:
+            raise WorkersLost(
+                "The other processes wait for a training that was given up: run torchrun again."
+            )
         _send(packed(fitting))
         try:
-            return Here(self.device, distributed()).fit(fitting)
+            return self.together.fit(fitting)
         except WrongUse:
             raise  # and so it is in all of them: they wait for what comes next
         except BaseException:
-            atexit.unregister(
-                self.dismiss
-            )  # they wait for what this process has given up, and torchrun ends them
+            self.given_up = True
             raise
 
     def dismiss(self) -> None:
-        """Let the others end."""
-        _send(None)
-        dist.destroy_process_group()
+        """Let the others end; those that are still at something are ended by torchrun."""
+        if not self.given_up:
+            _send(None)
+            dist.destroy_process_group()
 
 
 def _follow(here: Here) -> NoReturn:
     """Take part in trainings until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process decides what it means
-    while job := _receive():
-        with job.unpacked() as fitting, suppress(WrongUse, KeyboardInterrupt):  # the first process says so
-            here.fit(fitting)
+    try:
+        while job := _receive():
+            with job.unpacked() as fitting, suppress(WrongUse):  # the first process says so
+                here.fit(fitting)
+    except Exception as error:  # noqa: BLE001 - a script that catches it would go on as a second first process
+        sys.exit(f"Process {here.group.index} of {here.group.count} ends: {error}")
     dist.destroy_process_group()
     sys.exit()
 

@@ -219,6 +219,8 @@ class _Training:
             stopped = stop()
         clock.lap("learning")
         history = fitted.history
+        if not history:
+            raise KeyboardInterrupt
         clock.seconds["learning"] = sum(epoch.seconds for epoch in history)  # also of those before a kill
         classifier.eval().to("cpu").to(memory_format=torch.contiguous_format)
         audit = audit_freeze(before, classifier)
