@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,8 +62,12 @@ class Nodes:
 
     def workers(self, word: str) -> list[psutil.Process]:
         """Those of Ray's processes on both nodes that have a word in their title."""
-        ours = [one for node in self.processes for one in psutil.Process(node.pid).children(recursive=True)]
-        return [one for one in ours if any(word in title for title in one.cmdline())]
+        found = []
+        for node in self.processes:
+            for one in psutil.Process(node.pid).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):  # it ends just now
+                    found += [one] if any(word in title for title in one.cmdline()) else []
+        return found
 
 
 def end(node: subprocess.Popen[str]) -> None:
@@ -71,7 +75,7 @@ def end(node: subprocess.Popen[str]) -> None:
     if node.poll() is None:
         for one in (*psutil.Process(node.pid).children(recursive=True), node):
             one.kill()
-    node.communicate()
+        node.communicate()
 
 
 @pytest.fixture(scope="module")
