@@ -356,15 +356,14 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
         OSError: it is not there, or may not be read.
     """
     try:
-        if not (stat.S_ISREG(kind := path.stat().st_mode) or stat.S_ISDIR(kind)):
+        status = path.stat()
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
             raise NoFile(errno.EINVAL, "not an ordinary file", str(path))
-        with path.open("rb") as file:
-            data = file.read(most + 1)
+        if status.st_size > most:
+            raise NoFile(errno.EFBIG, f"more than {most // 2**20} MB", str(path))
+        return path.read_bytes()
     except ValueError as error:  # a sign that no name has
         raise NoFile(errno.EINVAL, str(error), str(path)) from None
-    if len(data) > most:
-        raise NoFile(errno.EFBIG, f"more than {most // 2**20} MB", str(path))
-    return data
 
 
 def parse_json(data: bytes | str) -> Any:

@@ -117,11 +117,11 @@ class _Client(DuckduckgoImages):
         """Return the rows of a page, and remember whether there is a next one."""
         try:
             answer = parse_json(html_text)
-            rows, more = answer["results"], bool(answer.get("next"))
+            rows, more = list(answer["results"]), bool(answer.get("next"))
         except (ValueError, KeyError, TypeError, AttributeError):
             raise SearchRefused("DuckDuckGo answered with something else than photos") from None
         self.has_more = more and bool(rows)
-        return list(rows)
+        return rows
 
 
 def _check(status: int) -> None:

@@ -67,7 +67,7 @@ class Openverse:
             return list(answer["results"]), min(int(answer["page_count"]), 240 // PAGE_SIZE)
         except Dropped as error:
             raise SearchRefused(f"Openverse refused ({error})") from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, OverflowError, KeyError, TypeError):
             raise SearchRefused("Openverse answered with something else than photos") from None
 
     def _hit(self, row: Any, query: str) -> Hit | None:

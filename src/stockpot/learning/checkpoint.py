@@ -97,9 +97,9 @@ class Checkpoint:
             learns = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             try:
                 moments = _moments(_below(f"optimizer.{number}.", tensors), learns)
-            except (ValueError, IndexError) as error:
+                optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+            except (ValueError, IndexError, KeyError) as error:
                 raise RecipeError(f"{self.path} is damaged ({error}): delete it to begin anew.") from None
-            optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
         return _below("tensor.", tensors), state
 
     def epochs(self) -> int:
@@ -155,6 +155,8 @@ def _moments(tensors: dict[str, Tensor], learns: list[Tensor]) -> dict[int, dict
         if tensor.shape not in (learns[int(index)].shape, ()):
             raise ValueError(f"{name} has the shape {tuple(tensor.shape)}")
         moments.setdefault(int(index), {})[part] = _laid_out_like(learns[int(index)], tensor)
+    if len({frozenset(parts) for parts in moments.values()}) > 1:
+        raise ValueError("moments are missing")
     return moments
 
 
