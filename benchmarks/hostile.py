@@ -3,7 +3,7 @@
     python benchmarks/hostile.py [--count 10000] [--seed 0] [--entrance NAME] [--only NUMBER] [--json]
 
 Each entrance is a process with a limit on its memory; an input that takes longer than `SECONDS` ends it and is a
-failure, and the next ones go on. Whatever is written, renamed, deleted, started or connected to outside the project is a
+failure; the next ones go on. What is written, renamed, deleted, started or connected to outside the project is a
 failure too: Python's audit events tell, and a listing of everything else before and after. Linux only.
 """
 

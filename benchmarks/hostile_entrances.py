@@ -283,7 +283,7 @@ def run(sandbox: Path, chance: random.Random) -> Taken:
 
 
 def tiny_model(path: Path, graph: bytes | None = None) -> Path:
-    """Write a model of two classes on a network of three channels: the means of red, green and blue in 4 x 4 cells."""
+    """Write a model of two classes on a network of three channels: red, green and blue in 4 x 4 cells."""
     from stockpot.model.model_file import Calibration, ModelFile, write_model
     from stockpot.model.rejection import Rejection
     from stockpot.photos.preprocessing import Preprocessing

@@ -164,7 +164,7 @@ def engine(sandbox: Path, chance: random.Random) -> Taken:
 
 
 def download(sandbox: Path, chance: random.Random) -> Taken:
-    """Answers of web servers, and addresses; every request of the client comes to a proxy of ours, which says one."""
+    """Answers of web servers, and addresses; all requests of the client come to a proxy of ours."""
     import os
 
     from aiohttp import ClientTimeout
@@ -472,7 +472,7 @@ def _serve(app: Any) -> Callable[..., str | None]:
         if _SECRET in body or b"root:" in body:
             return "gave a secret away"
         if status == 0 or 400 <= status < 500 or status == 503:
-            return "refused" if body.count(b"\n") < 3 else f"says {body[:99]!r}"
+            return "refused" if body.count(b"\n") < 5 else f"says {body[:99]!r}"  # uvicorn's own is in chunks
         return None if 200 <= status < 400 else f"answered {status}: {body[:200]!r}"
 
     return ask
