@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -44,12 +45,19 @@ def pictures(chance: random.Random) -> Inputs:
     yield from whole.items()
     yield from bombs()
     yield from odd_pictures(whole)
-    for kind, data in whole.items():
-        step = 1024 if len(data) > 4096 else 64
-        yield from ((f"cut {kind}", data[:length]) for length in range(0, len(data), step))
+    cuts = _cuts(whole)
     while True:
+        yield from islice(cuts, 1)
         kind, data = chance.choice(list(whole.items()))
         yield f"damaged {kind}", damaged(chance, data)
+
+
+def _cuts(whole: dict[str, bytes]) -> Inputs:
+    """Yield every file cut at each KB, small ones at each 64 bytes; in turn, so that all come soon."""
+    for at in range(max(map(len, whole.values()))):
+        for kind, data in whole.items():
+            if at < len(data) and at % (1024 if len(data) > 4096 else 64) == 0:
+                yield f"cut {kind}", data[:at]
 
 
 def damaged(chance: random.Random, data: bytes) -> bytes:
