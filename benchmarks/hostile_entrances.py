@@ -97,7 +97,9 @@ def folder(sandbox: Path, chance: random.Random) -> Taken:
     }
     names = [b"\xff\xfe.jpg", b"a\nb.jpg", b"\x1b[2J.jpg", b"..jpg", b"-rf", b"x" * 255, b"~", b"%00.jpg"]
     names += [
-        os.fsencode(name) for name in ODD_TEXTS if name.isprintable() and len(name) < 200 and "/" not in name
+        os.fsencode(name)
+        for name in ODD_TEXTS
+        if name.isprintable() and len(name) < 200 and name.strip(".") and "/" not in name
     ]
     names += [
         "\u202egpj.exe".encode(),
