@@ -64,7 +64,7 @@ values = st.recursive(
 
 
 def test_a_thousand_inputs_are_taken_or_refused():
-    """Where neither a trained run nor a slow client is needed: in time, in memory, and nothing outside is touched."""
+    """Where no trained run and no slow client is needed: in time, in memory, and nothing outside is touched."""
     counts = run(1000, 1, ("photo", "folder", "model", "checkpoint", "manifest", "list", "engine"))
     assert [failure for one in counts.values() for failure in one.failures] == []
     assert sum(one.inputs for one in counts.values()) >= 995
