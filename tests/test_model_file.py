@@ -133,13 +133,14 @@ def test_what_cannot_be_is_refused_with_what_was_found(model):
     refused(r"head\.weight of float16, expected float32", **{"head.weight": weight.astype(np.float16)})
     refused(r"head\.weight of int32, expected float32", **{"head.weight": weight.astype(np.int32)})
     refused("no numbers", **{"head.bias": np.array([1, np.nan], np.float32)})
-    refused("expected a list of texts", {"class_names": "ab"})
-    refused("expected a list of texts", {"class_names": [1, 2]})
+    refused(r"class_names is .ab., expected list\[str\]", {"class_names": "ab"})
+    refused(r"class_names\[0\] is 1, expected str", {"class_names": [1, 2]})
     refused("expected each once", {"class_names": ["cat", "cat"]})
     refused(
-        "resize 'bogus', expected 'squash'", {"preprocessing": told["preprocessing"] | {"resize": "bogus"}}
+        "resize is 'bogus', expected 'squash'", {"preprocessing": told["preprocessing"] | {"resize": "bogus"}}
     )
-    refused("interpolation 'x'", {"preprocessing": told["preprocessing"] | {"interpolation": "x"}})
-    refused("held_out '<b>'", {"calibration": told["calibration"] | {"held_out": "<b>"}})
-    for number in (-3, "2", None):
-        refused("format .*, expected 1 to 1", {"format": number})
+    refused("interpolation is 'x'", {"preprocessing": told["preprocessing"] | {"interpolation": "x"}})
+    refused("held_out is '<b>'", {"calibration": told["calibration"] | {"held_out": "<b>"}})
+    refused("format -3, expected 1 to 1", {"format": -3})
+    for number in ("2", None):
+        refused("format is .*, expected int", {"format": number})

@@ -5,6 +5,7 @@ The house, in the order in which data flows::
     errors.py     everything that can go wrong, as one tree
     progress.py   how long work says how far it is
     tables.py     tables as a notebook shows them
+    shapes.py     what JSON from a disk must look like, checked
     project.py    the names on disk, the lock, atomic writing
     photos/       photo · pixels · preprocessing · index · duplicates · splits · intake · samples · cifar10
     model/        a finished model, without torch: rejection · model_file · engine · prediction · activation_maps ·

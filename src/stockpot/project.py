@@ -4,10 +4,12 @@ This is the only file that knows what is called how. No absolute path is ever st
 moved still works.
 """
 
+import errno
 import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +20,9 @@ import filelock
 import platformdirs
 
 from stockpot.errors import Busy, FolderError, ProjectError, WrongUse
+from stockpot.shapes import Misshapen, checked
+
+MOST_BYTES = 256 * 2**20  # of a file that is read as a whole: a photo, a journal
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,25 @@ class Project:
     def report(self) -> Path:
         """The report, one self-contained page."""
         return self.folder / "report.html"
+
+    def inside(self, name: str) -> Path:
+        """Return the place that a file of the project names, from `photos/` or `set-aside/` on.
+
+        Raises:
+            ProjectError: it leads out of them, by itself or by a link.
+        """
+        place = self.folder / name
+        try:
+            there = place.parent.resolve()
+            rooms = [self.folder.resolve() / room.name for room in (self.photos, self.set_aside)]
+            within = any(there.is_relative_to(room) for room in rooms) and place.name not in ("", "..")
+        except (OSError, ValueError, RuntimeError):  # a sign that no name has, or links in a circle
+            within = False
+        if not within:
+            raise ProjectError(
+                f"{name!r} leads out of photos/ and set-aside/ of {self.folder}: nothing there is touched."
+            )
+        return place
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -255,6 +279,15 @@ def check_class_name(name: str) -> None:
         )
 
 
+def is_folder_name(name: str) -> bool:
+    """Tell whether a name is that of one folder below another, wherever it came from, and leads nowhere else."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return name == Path(name).name and name not in ("", "..") and not set(name) & set("/\\\0")
+
+
 def is_reserved(name: str) -> bool:
     """Tell whether Windows keeps a name for a device."""
     return name.partition(".")[0].upper() in _RESERVED
@@ -311,6 +344,40 @@ def write_json(path: Path, value: Any) -> None:
     )
 
 
+class NoFile(OSError):
+    """What is there is no file to be read as a whole: a pipe, a device, or too much."""
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """Return what is in an ordinary file; a pipe or a device would never come to its end.
+
+    Raises:
+        NoFile: it is none, or has more than `most` bytes.
+        OSError: it is not there, or may not be read.
+    """
+    try:
+        status = path.stat()
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise NoFile(errno.EINVAL, "not an ordinary file", str(path))
+        if status.st_size > most:
+            raise NoFile(errno.EFBIG, f"more than {most // 2**20} MB", str(path))
+        return path.read_bytes()
+    except ValueError as error:  # a sign that no name has
+        raise NoFile(errno.EINVAL, str(error), str(path)) from None
+
+
+def parse_json(data: bytes | str) -> Any:
+    """Return what a JSON text says.
+
+    Raises:
+        ValueError: it is none, or is nested deeper than anything that is meant.
+    """
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def read_json(path: Path) -> Any:
     """Return what `write_json` wrote, or None where there is no file.
 
@@ -318,13 +385,26 @@ def read_json(path: Path) -> Any:
         ProjectError: the file is there and is not JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        return parse_json(read_bytes(path))
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise ProjectError(
-            f"{path} is not readable JSON ({error}): restore it from a backup or delete it."
+            f"{path} is not readable JSON ({_reason(error)}): restore it from a backup or delete it."
         ) from None
+
+
+def read_shaped(path: Path, shape: Any) -> Any:
+    """Return what `write_json` wrote, or None where there is no file.
+
+    Raises:
+        ProjectError: the file is there and has another shape.
+    """
+    value = read_json(path)
+    try:
+        return None if value is None else checked(value, shape)
+    except Misshapen as error:
+        raise ProjectError(f"{path} is damaged ({error}): restore it from a backup or delete it.") from None
 
 
 def append_lines(path: Path, rows: list[Any]) -> None:
@@ -351,14 +431,30 @@ def append_lines(path: Path, rows: list[Any]) -> None:
         raise FolderError(f"{path} cannot be written ({error.strerror}): free space or rights.") from error
 
 
-def read_lines(path: Path) -> list[Any]:
-    """Return the rows of a journal; lines that a crash tore are dropped."""
-    if not path.exists():
+def read_lines(path: Path, shape: Any = Any) -> list[Any]:
+    """Return the rows of a journal; lines that a crash tore are dropped.
+
+    Raises:
+        ProjectError: it cannot be read, or a line that is whole has another shape.
+    """
+    try:
+        lines = read_bytes(path).splitlines()
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise ProjectError(f"{path} cannot be read ({_reason(error)}): restore it from a backup.") from None
     rows = []
-    for line in path.read_bytes().splitlines():
+    for number, line in enumerate(lines, 1):
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        try:
+            rows.append(checked(row, shape))
+        except Misshapen as error:
+            raise ProjectError(f"{path}, line {number} is damaged ({error}): delete the line.") from None
     return rows
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

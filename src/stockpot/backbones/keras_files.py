@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_TEXT, MOST_WEIGHTS = 2**24, 2**31  # bytes in an archive
 Layers = dict[str, list[NDArray[np.float32]]]  # by layer name, in the order of the layer's weights
 
 
@@ -33,12 +34,20 @@ def read_keras(path: Path, network: str) -> Layers:
 
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read("config.json"))
-            weights = io.BytesIO(archive.read("model.weights.h5"))
+            config = json.loads(_unpacked(archive, "config.json", MOST_TEXT))
+            weights = io.BytesIO(_unpacked(archive, "model.weights.h5", MOST_WEIGHTS))
         with h5py.File(weights, "r") as file:
             return _read_new(file, config, network)
     with h5py.File(path, "r") as file:
         return _read_old(file.get("model_weights", file), network)
+
+
+def _unpacked(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    """Return a file in an archive, unless it would fill the memory."""
+    size = archive.getinfo(name).file_size
+    if size > most:
+        raise ValueError(f"{name} has {size:,} bytes, expected at most {most:,}")
+    return archive.read(name)  # zipfile stops at that size
 
 
 def _read_new(file: Any, config: dict[str, Any], network: str) -> Layers:

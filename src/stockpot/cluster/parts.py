@@ -16,7 +16,7 @@ from typing import Any
 
 from stockpot.cluster.storage import is_local, place_of, reason_of
 from stockpot.errors import FolderError, PhotoError, RowsLost, WrongUse
-from stockpot.project import write_bytes
+from stockpot.project import parse_json, write_bytes
 
 URI = "uri"  # the manifest's column
 _JOB = "_job.json"  # readers of Parquet folders leave out what begins so
@@ -179,7 +179,7 @@ class Output:
         system, folder = place_of(self.name)
         try:
             with _telling(self.name, "read"), system.open_input_stream(f"{folder}/{_JOB}") as stream:
-                said = json.loads(stream.read())
+                said = parse_json(stream.read())
         except (FileNotFoundError, ValueError):
             return {}
         return said if isinstance(said, dict) else {}

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from stockpot.errors import UnreadablePhoto, WrongUse
+from stockpot.project import MOST_BYTES, NoFile, read_bytes
 
-LARGEST = 256 * 2**20  # bytes of a photo's file
+LARGEST = MOST_BYTES  # of a photo's file
 
 
 class OutOfReach(UnreadablePhoto):
@@ -70,12 +71,13 @@ def fetch(name: str) -> bytes:
 
     try:
         system, path = place_of(name)
-        opened = Path(path).open("rb") if is_local(system) else system.open_input_stream(path)  # noqa: SIM115
-        with opened as stream:
+        if is_local(system):
+            return read_bytes(Path(path), LARGEST)
+        with system.open_input_stream(path) as stream:
             data: bytes = stream.read(LARGEST + 1)
     except FileNotFoundError:
         raise UnreadablePhoto("cannot be opened (No such file or directory)") from None
-    except (WrongUse, IsADirectoryError, ValueError) as error:
+    except (WrongUse, IsADirectoryError, ValueError, NoFile) as error:
         raise UnreadablePhoto(f"cannot be opened ({reason_of(error)})") from None
     except (ArrowException, OSError) as error:
         raise OutOfReach(f"cannot be opened ({reason_of(error)})") from None

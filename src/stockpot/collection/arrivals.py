@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TypedDict
 
 from PIL import Image
 
@@ -16,6 +17,7 @@ from stockpot import project as disk
 from stockpot.collection.fetching import Dropped
 from stockpot.collection.hits import Hit
 from stockpot.errors import FolderError, UnreadablePhoto
+from stockpot.photos.intake import read_origins
 from stockpot.photos.photo import fingerprint
 from stockpot.photos.pixels import decode
 
@@ -24,6 +26,13 @@ SHORT_SIDE = 64  # pixels that a photo must have
 MOST_PIXELS = 40_000_000  # of a stranger's photo: several are decoded at once
 QUALITY = 90  # of our JPEG
 _WAITING = ".arriving"
+
+
+class _Refusal(TypedDict):
+    """A line of `refused.jsonl`."""
+
+    url: str
+    reason: str
 
 
 class Arrivals:
@@ -40,8 +49,8 @@ class Arrivals:
         self.refusals = (
             project.cache / "refused.jsonl"
         )  # forgotten with the cache: then it is asked for again
-        rows = disk.read_lines(project.provenance)
-        self.urls = {row["url"]: "" for row in disk.read_lines(self.refusals)}
+        rows = read_origins(project)
+        self.urls = {row["url"]: "" for row in disk.read_lines(self.refusals, _Refusal)}
         self.urls |= {row["url"]: row["file"] for row in rows if "url" in row}  # to the file, if it came
         self.received = {row["source_sha256"]: row["file"] for row in rows if "source_sha256" in row}
         self.kept = {row["sha256"]: row["file"] for row in rows}
@@ -79,13 +88,14 @@ class Arrivals:
 
         Raises:
             Dropped: it is here already.
+            ProjectError: the class is a link that leads out of the project.
             FolderError: the project cannot be written.
         """
         self.check(label, data)
         sha256, source = fingerprint(jpeg), fingerprint(data)
         if sha256 in self.kept:
             raise Dropped(_double(self.kept[sha256], label))
-        target = self.project.photos / label / f"{sha256[:12]}.jpg"
+        target = self.project.inside(f"photos/{label}/{sha256[:12]}.jpg")
         name = target.relative_to(self.project.photos).as_posix()
         row = {
             "sha256": sha256,

@@ -5,7 +5,6 @@ the URLs of images, which breaks signed ones.
 """
 
 import asyncio
-import json
 import os
 import random
 import urllib.request
@@ -18,6 +17,7 @@ from ddgs.utils import _extract_vqd
 
 from stockpot.collection.hits import Hit, License
 from stockpot.errors import SearchRefused
+from stockpot.project import parse_json
 
 PAUSE_SECONDS = (1.0, 2.0)  # between pages: from, to
 TIMEOUT_SECONDS = 20
@@ -116,12 +116,12 @@ class _Client(DuckduckgoImages):
     def extract_results(self, html_text: str) -> list[Any]:
         """Return the rows of a page, and remember whether there is a next one."""
         try:
-            answer = json.loads(html_text)
-            rows, more = answer["results"], bool(answer.get("next"))
+            answer = parse_json(html_text)
+            rows, more = list(answer["results"]), bool(answer.get("next"))
         except (ValueError, KeyError, TypeError, AttributeError):
             raise SearchRefused("DuckDuckGo answered with something else than photos") from None
         self.has_more = more and bool(rows)
-        return list(rows)
+        return rows
 
 
 def _check(status: int) -> None:

@@ -4,7 +4,6 @@ https://api.openverse.org/v1/
 """
 
 import asyncio
-import json
 import random
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,6 +12,7 @@ from urllib.parse import urlencode
 from stockpot.collection.fetching import Dropped, Fetcher
 from stockpot.collection.hits import Hit, License
 from stockpot.errors import SearchRefused
+from stockpot.project import parse_json
 
 ADDRESS = "https://api.openverse.org/v1/images/"
 PAGE_SIZE = 20  # the most without an account
@@ -63,11 +63,11 @@ class Openverse:
         """Return the rows of a page and the number of the last one."""
         asked = {"q": query, "page": page, "page_size": PAGE_SIZE, "category": "photograph", **self.filters}
         try:
-            answer = json.loads(await self.fetcher.ask(f"{ADDRESS}?{urlencode(asked)}"))
+            answer = parse_json(await self.fetcher.ask(f"{ADDRESS}?{urlencode(asked)}"))
             return list(answer["results"]), min(int(answer["page_count"]), 240 // PAGE_SIZE)
         except Dropped as error:
             raise SearchRefused(f"Openverse refused ({error})") from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, OverflowError, KeyError, TypeError):
             raise SearchRefused("Openverse answered with something else than photos") from None
 
     def _hit(self, row: Any, query: str) -> Hit | None:

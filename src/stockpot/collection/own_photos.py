@@ -62,7 +62,7 @@ def bring_own(
         brought = brought_in(opened)
         for done, (file, name) in enumerate(files, 1):
             try:
-                data = file.read_bytes()
+                data = disk.read_bytes(file)
                 decode(data)
             except UnreadablePhoto as error:
                 refused.append(Refused(file, str(error)))
@@ -131,7 +131,7 @@ def _files(root: Path, label: str | None) -> Iterator[tuple[Path, str]]:
 
 def _listed(file: Path) -> Iterator[tuple[Path, str]]:
     try:
-        rows = list(csv.DictReader(io.StringIO(file.read_text("utf-8-sig"))))
+        rows = list(csv.DictReader(io.StringIO(disk.read_bytes(file).decode("utf-8-sig"))))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise PhotoError(
             f"{file} is no CSV file in UTF-8 ({error}): its columns are path and label."

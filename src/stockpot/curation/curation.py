@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,21 @@ from stockpot.learning.features import cached_features
 from stockpot.model.engine import load_engine
 from stockpot.photos.duplicates import distinct_photos
 from stockpot.photos.index import Index, index_project
+from stockpot.photos.intake import read_origins
 from stockpot.photos.photo import Photo, short_name
 from stockpot.progress import Progress, silent
 
 FEWEST = 10  # groups of photos of a class below which it is not judged by features
 LOOKED_AT = 256  # photos after which what was measured is written down
 _LOOKS_VERSION = 1
+
+
+class _KeptLooks(TypedDict):
+    """What `looks.json` holds."""
+
+    version: int
+    looks: dict[str, tuple[float, float, float, float, float, float]]  # of `Looks`
+
 
 log = logging.getLogger("stockpot")
 
@@ -156,8 +165,8 @@ def source_of(opened: disk.Project, sha256: str) -> str:
 
 def _sources(opened: disk.Project) -> dict[str, str]:
     """Return the sha256 of the bytes that were received, by that of the file they became."""
-    rows = disk.read_lines(opened.provenance)
-    return {row["sha256"]: row["source_sha256"] for row in rows if {"sha256", "source_sha256"} <= row.keys()}
+    rows = read_origins(opened)
+    return {row["sha256"]: row["source_sha256"] for row in rows if "source_sha256" in row}
 
 
 def curation_features(
@@ -191,10 +200,10 @@ def _looks(opened: disk.Project, photos: Sequence[Photo], progress: Progress) ->
 
 def _known_looks(opened: disk.Project) -> dict[str, Looks]:
     try:
-        stored = disk.read_json(opened.looks_file)
+        stored = disk.read_shaped(opened.looks_file, _KeptLooks)
         if stored and stored["version"] == _LOOKS_VERSION:
             return {sha256: Looks(*look) for sha256, look in stored["looks"].items()}
-    except (ProjectError, AttributeError, KeyError, TypeError):
+    except (ProjectError, TypeError):
         pass  # a damaged cache is no cache
     return {}
 

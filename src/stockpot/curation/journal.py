@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
 from stockpot import project as disk
 from stockpot.curation.findings import COPIES
@@ -32,12 +32,36 @@ class Move:
     by: str = "hand"  # rule, or hand
 
 
+class _Moved(TypedDict):
+    """A line of `curation.jsonl` that tells of a move: a `Move`, its step, and what it undoes."""
+
+    sha256: str
+    source_sha256: str
+    source: str
+    target: str
+    reasons: list[str]
+    rules: list[str]
+    suggested: str
+    by: str
+    step: int
+    undoes: NotRequired[int]
+    of: NotRequired[str]
+
+
+class _Done(TypedDict):
+    """The last line of a step, with the sources that did not move."""
+
+    step: int
+    done: Literal[True]
+    failed: NotRequired[list[str]]
+
+
 class Journal:
     """`curation.jsonl` of a project, and the moves that it tells of."""
 
     def __init__(self, project: disk.Project) -> None:
         self.project = project
-        self.rows: list[dict[str, Any]] = disk.read_lines(project.journal)
+        self.rows: list[dict[str, Any]] = disk.read_lines(project.journal, _Moved | _Done)
 
     @property
     def standing(self) -> dict[int, list[dict[str, Any]]]:
@@ -179,7 +203,7 @@ class Journal:
         return moved
 
     def _place(self, name: str) -> Path:
-        return self.project.folder / name
+        return self.project.inside(name)
 
     def _is_aside(self, row: dict[str, Any]) -> bool:
         return self.project.set_aside in self._place(row["target"]).parents
@@ -191,7 +215,7 @@ class Journal:
 
 def _is(path: Path, sha256: str) -> bool:
     """Tell whether a file is there and has these bytes."""
-    return path.is_file() and fingerprint(path.read_bytes()) == sha256
+    return path.is_file() and fingerprint(disk.read_bytes(path)) == sha256
 
 
 def free_place(wanted: Path, taken: set[str]) -> Path:

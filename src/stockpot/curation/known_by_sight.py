@@ -5,7 +5,7 @@ channels.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from stockpot import project as disk
 from stockpot.collection.known_names import find_known, imagenet_names
 from stockpot.errors import ProjectError
 from stockpot.progress import Progress, silent
+from stockpot.shapes import Misshapen, made
 
 BACKBONE = "efficientnet_lite0"
 SEEN = 0.25  # share of a class's photos that must be seen as one ImageNet class
@@ -94,9 +95,8 @@ def keep_sights(project: disk.Project, sights: Sequence[Sight]) -> None:
 def read_sights(project: disk.Project) -> tuple[Sight, ...]:
     """Return what was seen when the photos were last looked at; nothing where that is not known."""
     try:
-        rows: list[Mapping[str, Any]] = disk.read_json(project.sights) or []
-        return tuple(Sight(**row) for row in rows)
-    except (ProjectError, TypeError):  # damaged, or of another version: looking again is cheap
+        return tuple(made(Sight, row) for row in disk.read_shaped(project.sights, list[Any]) or [])
+    except (ProjectError, Misshapen):  # damaged, or of another version: looking again is cheap
         return ()
 
 

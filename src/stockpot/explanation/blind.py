@@ -3,10 +3,19 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 from stockpot import project as disk
 from stockpot.errors import WrongUse
 from stockpot.explanation.mistakes import Mistake
+
+
+class _Seen(TypedDict):
+    """A line of `blind.jsonl`."""
+
+    sha256: str
+    label: str
+
 
 UNKNOWN = ""  # the answer of who cannot tell
 
@@ -29,7 +38,7 @@ class Blind:
 def read_answers(project: disk.Project) -> dict[str, str]:
     """Return by sha256 the class that a person saw at first; later answers are not blind any more."""
     answers: dict[str, str] = {}
-    for row in disk.read_lines(project.blind):
+    for row in disk.read_lines(project.blind, _Seen):
         answers.setdefault(row["sha256"], row["label"])
     return answers
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -194,12 +194,21 @@ def look_for_shortcuts(
     return known
 
 
+class _KeptAnswer(TypedDict):
+    """What the cache holds of a run."""
+
+    version: int
+    shares: list[Share]
+    kept: list[Kept]
+    chance: float
+
+
 def _read(file: Path) -> Shortcuts | None:
     """Return what was found before; None where that is not known."""
     try:
-        row = disk.read_json(file)
+        row = disk.read_shaped(file, _KeptAnswer)
         return _from_json(row) if row and row["version"] == _VERSION else None
-    except (ProjectError, TypeError, KeyError):  # damaged: looking again is cheap
+    except (ProjectError, TypeError):  # damaged: looking again is cheap
         return None
 
 

@@ -19,6 +19,14 @@ from stockpot.learning.recipes import Recipe
 from stockpot.photos.splits import Split
 
 log = logging.getLogger("stockpot")
+_WRONG = (
+    SafetensorError,
+    OSError,
+    TypeError,
+    KeyError,
+    ValueError,
+    AttributeError,
+)  # what damaged files raise
 Optimizers = Sequence[torch.optim.Optimizer]
 
 
@@ -71,11 +79,10 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
+            origin, state, text = self._told()
             with safe_open(self.path, framework="pt") as file:
-                text = file.metadata()
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-            origin, state = json.loads(text["origin"]), json.loads(text["state"])
-        except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
+        except _WRONG as error:
             raise RecipeError(f"{self.path} is damaged ({error}): delete it to begin anew.") from None
         if text.get("machine") != json.dumps(_machine(optimizers)):
             log.warning(
@@ -88,29 +95,35 @@ class Checkpoint:
             )
         for number, optimizer in enumerate(optimizers):
             learns = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            moments: dict[int, dict[str, Tensor]] = {}
-            for name, tensor in _below(f"optimizer.{number}.", tensors).items():
-                index, part = name.split(".")
-                moments.setdefault(int(index), {})[part] = _laid_out_like(learns[int(index)], tensor)
-            optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+            try:
+                moments = _moments(_below(f"optimizer.{number}.", tensors), learns)
+                optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+            except (ValueError, IndexError, KeyError) as error:
+                raise RecipeError(f"{self.path} is damaged ({error}): delete it to begin anew.") from None
         return _below("tensor.", tensors), state
 
     def epochs(self) -> int:
         """Return how many epochs its file has; none where there is no file, or one of something else."""
-        with suppress(SafetensorError, OSError, TypeError, KeyError, ValueError):
-            with safe_open(self.path, framework="pt") as file:
-                text = file.metadata()
-            if json.loads(text["origin"]) == json.loads(json.dumps(self.origin)):
-                return len(json.loads(text["state"]))
+        with suppress(*_WRONG):
+            origin, state, _ = self._told()
+            if origin == json.loads(json.dumps(self.origin)):
+                return len(state)
         return 0
 
     def forget_others(self) -> None:
         """Delete a file of another origin: of photos or of a run to start from that have changed since."""
-        with suppress(SafetensorError, OSError, TypeError, KeyError, ValueError):
-            with safe_open(self.path, framework="pt") as file:
-                origin = json.loads(file.metadata()["origin"])
-            if origin != json.loads(json.dumps(self.origin)):
+        with suppress(*_WRONG):
+            if self._told()[0] != json.loads(json.dumps(self.origin)):
                 self.delete()
+
+    def _told(self) -> tuple[Any, list[Any], dict[str, str]]:
+        """Return what it is of, its state, and all that its metadata say."""
+        if not self.path.is_file():
+            raise ValueError("not an ordinary file")
+        with safe_open(self.path, framework="pt") as file:
+            text = file.metadata()
+        state: list[Any] = disk.parse_json(text["state"])
+        return disk.parse_json(text["origin"]), state, text
 
     def delete(self) -> None:
         """Delete the file, if it is there."""
@@ -132,6 +145,19 @@ def _machine(optimizers: Optimizers) -> dict[str, Any]:
         "device": device,
         "precision": fast_precision(device),
     }
+
+
+def _moments(tensors: dict[str, Tensor], learns: list[Tensor]) -> dict[int, dict[str, Tensor]]:
+    """Return an optimizer's tensors, named `index.part` in the file, by the index of a parameter."""
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, _, part = name.partition(".")
+        if tensor.shape not in (learns[int(index)].shape, ()):
+            raise ValueError(f"{name} has the shape {tuple(tensor.shape)}")
+        moments.setdefault(int(index), {})[part] = _laid_out_like(learns[int(index)], tensor)
+    if len({frozenset(parts) for parts in moments.values()}) > 1:
+        raise ValueError("moments are missing")
+    return moments
 
 
 def _laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:

@@ -4,6 +4,7 @@
 """
 
 import csv
+import io
 import math
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -240,13 +241,14 @@ class Predicted(NamedTuple):
 
 def read_predictions(run: Run) -> dict[str, Predicted]:
     """Return by sha256 what a run said of every validation photo."""
-    with (run.folder / "predictions.csv").open(
-        newline="", encoding="utf-8", errors="surrogateescape"
-    ) as file:
-        _, *rows = csv.reader(
-            file
-        )  # path, sha256, truth, label, probability; then a column a class, of any name
+    file = run.folder / "predictions.csv"
+    try:
+        text = disk.read_bytes(file).decode("utf-8", "surrogateescape")
+        _, *rows = csv.reader(io.StringIO(text, newline=""))
+        # path, sha256, truth, label, probability; then a column a class, of any name
         return {row[1]: Predicted(row[2], row[3], float(row[4])) for row in rows}
+    except (OSError, ValueError, IndexError, csv.Error) as error:
+        raise ProjectError(f"{file} cannot be read ({error}): train the run again.") from None
 
 
 def read_right(run: Run) -> dict[str, bool]:

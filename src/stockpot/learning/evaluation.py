@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stockpot.shapes import checked, made
+
 
 @dataclass(frozen=True)
 class ClassFigures:
@@ -37,14 +39,19 @@ class Evaluation:
 
 
 def from_json(value: dict[str, Any]) -> Evaluation:
-    """Return the evaluation that `Evaluation.to_json` wrote."""
+    """Return the evaluation that `Evaluation.to_json` wrote.
+
+    Raises:
+        Misshapen: it is none.
+    """
+    checked(value, Evaluation)
     return Evaluation(
         n=value["n"],
         accuracy=value["accuracy"],
         interval=tuple(value["interval"]),
         loss=value["loss"],
         confusion=tuple(map(tuple, value["confusion"])),
-        per_class=tuple(ClassFigures(**figures) for figures in value["per_class"]),
+        per_class=tuple(made(ClassFigures, figures) for figures in value["per_class"]),
     )
 
 

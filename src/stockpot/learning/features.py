@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stockpot import project as disk
-from stockpot.errors import UnreadablePhoto
+from stockpot.errors import ProjectError, UnreadablePhoto
 from stockpot.model.engine import Engine
 from stockpot.photos.photo import Photo
 from stockpot.photos.preprocessing import Pixels, Preprocessing, stream_prepared
@@ -76,12 +76,28 @@ def missing_features(project: disk.Project, photos: Sequence[Photo], key: str) -
     return sum(photo.sha256 not in known for photo in photos)
 
 
+class _Shape(TypedDict):
+    """The first line of a cache's index."""
+
+    shape: tuple[int, int, int]  # C, h, w
+
+
+class _Row(TypedDict):
+    """Every other line: the photo of a row."""
+
+    sha256: str
+
+
 class _Cache:
     """The files of one backbone."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        header, *rows = disk.read_lines(folder / "index.jsonl") or [None]
+        header, *rows = disk.read_lines(folder / "index.jsonl", _Shape | _Row) or [None]
+        if header and (
+            "shape" not in header or min(header["shape"]) < 1 or any("shape" in row for row in rows)
+        ):
+            raise ProjectError(f"{folder} is damaged: delete it, its features are computed anew.")
         self.shape: tuple[int, int, int] | None = tuple(header["shape"]) if header else None  # C, h, w
         self.order: list[str] = [row["sha256"] for row in rows][: self._whole_rows()]
 

@@ -23,6 +23,7 @@ from stockpot.learning.precision import Precision, multiplying_in, precision_of
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import Epoch
 from stockpot.progress import Progress, silent
+from stockpot.shapes import Misshapen, made
 
 SAVED_SECONDS = 10.0  # between checkpoints: all that a kill can cost where epochs are shorter
 EVALUATED = 16  # photos that go through a module at once where no gradient is needed
@@ -286,9 +287,14 @@ def _take_up(
         {name.removeprefix(side): tensor for name, tensor in tensors.items() if name.startswith(side)}
         for side in ("now.", "kept.")
     )
-    module.load_state_dict(now, strict=False)
     there = device_of(module)
-    return [Epoch(**epoch) for epoch in history], {name: t.to(there) for name, t in (kept or now).items()}
+    try:
+        for side in (kept, now):  # the module ends with what is now
+            module.load_state_dict(side, strict=False)
+        return [made(Epoch, row) for row in history], {name: t.to(there) for name, t in (kept or now).items()}
+    except (RuntimeError, Misshapen) as error:  # torch's word for tensors of other shapes
+        reason = str(error).splitlines()[-1].strip()
+        raise RecipeError(f"The checkpoint is damaged ({reason}): delete it to begin anew.") from None
 
 
 def _save(

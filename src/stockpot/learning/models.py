@@ -13,6 +13,7 @@ from stockpot.model.engine import OnnxEngine, load_engine
 from stockpot.model.model_file import ModelFile, read_graph, read_model
 from stockpot.model.prediction import Prediction, Predictor
 from stockpot.photos.index import Index, index_folder
+from stockpot.photos.photo import fingerprint
 from stockpot.progress import Progress, silent
 
 Place = Path | str | Run | Predictor
@@ -62,8 +63,11 @@ def model_engine(
 
 def graph_of(model: ModelFile, progress: Progress = silent) -> Path:
     """Return the ONNX graph of a model's backbone, exported now if it is not cached."""
-    graph = _graphs(model) / f"{model.key}.onnx"
-    if not graph.exists() and (kept := read_graph(model.path)):
+    kept, project = read_graph(model.path), project_of(model)
+    graph = (project.graphs if project else disk.user_cache() / "graphs") / f"{model.key}.onnx"
+    if kept and not project:  # others' models share that folder, and a file may say that it is another one
+        graph = graph.with_stem(f"{model.key}-{fingerprint(kept)[:12]}")
+    if kept and not graph.exists():
         disk.write_bytes(graph, kept)
     elif not graph.exists():
         from stockpot.backbones.backbone import read_model_backbone
@@ -77,12 +81,6 @@ def project_of(model: ModelFile) -> disk.Project | None:
     """Return the project that a model is a run of, or None where it lies elsewhere."""
     project = disk.Project(model.path.absolute().parent.parent.parent)
     return project if project.photos.is_dir() and project.runs in model.path.absolute().parents else None
-
-
-def _graphs(model: ModelFile) -> Path:
-    """Return where the graph is kept: in the model's project, or in the platform's cache."""
-    project = project_of(model)
-    return project.graphs if project else disk.user_cache() / "graphs"
 
 
 def predict(place: Place, paths: Iterable[Path | str], progress: Progress = silent) -> Iterator[Prediction]:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from stockpot.errors import WrongUse
 from stockpot.model.prediction import Prediction
-from stockpot.project import replacing, write_bytes
+from stockpot.project import read_bytes, replacing, write_bytes
 
 UNSURE = "unsure"  # folder of the photos whose label is less probable than asked for
 NONE = "none of these"  # folder of the photos that resemble no class
@@ -205,7 +205,7 @@ def _sorted(folder: Path, prediction: Prediction, unsure_below: float) -> Predic
     if prediction.error:
         return prediction
     try:
-        data = prediction.path.read_bytes()
+        data = read_bytes(prediction.path)
     except OSError as error:
         return Prediction(prediction.path, "", 0.0, (), f"cannot be opened ({error.strerror})")
     unsure = prediction.probability < unsure_below

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from stockpot import project as disk
 from stockpot.backbones.backbone import Backbone
 from stockpot.backbones.graph import ensure_graph
-from stockpot.errors import FolderError
+from stockpot.errors import FolderError, ProjectError
 from stockpot.learning.augmentation import seed_of, varied
 from stockpot.model.engine import Engine
 from stockpot.photos.photo import Photo
@@ -113,7 +114,7 @@ def cached_views(
     stream = (variation.view(photos[i], pixels[i], view) for i, view in numbers)
     if done < total:
         _compute(folder, done, total, stream, engine(), progress)
-    shape = disk.read_lines(folder / "done.jsonl")[-1]["shape"]
+    shape = _written(folder)[-1]["shape"]
     maps = np.memmap(folder / "views.f16", np.float16, "r", shape=(len(photos), variation.count, *shape))
     return Views(maps, folder)
 
@@ -136,9 +137,25 @@ def _folder(project: disk.Project, photos: Sequence[Photo], variation: Variation
     return project.prefixes / hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
 
 
+class _Line(TypedDict):
+    """A line of `done.jsonl`."""
+
+    views: int
+    shape: tuple[int, int, int]
+
+
+def _written(folder: Path) -> list[_Line]:
+    """Return what is known of the views on disk; of a damaged file nothing, so that they are computed anew."""
+    try:
+        found: list[_Line] = disk.read_lines(folder / "done.jsonl", _Line)
+    except ProjectError:
+        return []
+    return found if all(min(line["views"], *line["shape"]) > 0 for line in found) else []
+
+
 def _done(folder: Path) -> int:
     """Return how many views count: those that the journal names and the file holds."""
-    written, path = disk.read_lines(folder / "done.jsonl"), folder / "views.f16"
+    written, path = _written(folder), folder / "views.f16"
     if not written or not path.exists():
         return 0
     whole = path.stat().st_size // int(2 * math.prod(written[-1]["shape"]))

@@ -6,12 +6,13 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stockpot import project as disk
+from stockpot.errors import ProjectError
 from stockpot.learning.features import cached_features
 from stockpot.learning.models import model_engine
 from stockpot.learning.runs import Run
@@ -122,7 +123,7 @@ def cross_validate(
     if min(map(len, groups.values())) < FOLDS:
         return None
     kept = run.folder / "cross_validation.json"
-    if value := _kept(kept, run):
+    if value := _kept(kept, run, _Folds):
         return Resampled(tuple(value["accuracies"]), tuple(value["interval"]))
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -146,7 +147,7 @@ def learning_curve(
     Each class is thinned alike, but keeps at least one photo.
     """
     kept = run.folder / "learning_curve.json"
-    if value := _kept(kept, run):
+    if value := _kept(kept, run, _Curve):
         draws, interval = tuple(map(tuple, value["accuracies"])), tuple(value["gain_interval"])
         return LearningCurve(tuple(value["photos"]), draws, value["n"], interval)
     x, y = _features(project, run, split.training + split.validation, progress)
@@ -167,10 +168,31 @@ def learning_curve(
     return found
 
 
-def _kept(file: Path, run: Run) -> dict[str, Any] | None:
+class _Folds(TypedDict):
+    """What `cross_validation.json` holds."""
+
+    of: list[str]
+    accuracies: list[float]
+    interval: tuple[float, float]
+
+
+class _Curve(TypedDict):
+    """What `learning_curve.json` holds."""
+
+    of: list[str]
+    photos: list[int]
+    accuracies: list[list[float]]
+    n: int
+    gain_interval: tuple[float, float]
+
+
+def _kept(file: Path, run: Run, shape: Any) -> dict[str, Any] | None:
     """Return what was computed for this very run before."""
-    value: dict[str, Any] | None = disk.read_json(file)
-    return value if value and value.get("of") == _identity(run) else None
+    try:
+        value: dict[str, Any] | None = disk.read_shaped(file, shape)
+    except ProjectError:
+        return None  # damaged: it is computed anew
+    return value if value and value["of"] == _identity(run) else None
 
 
 def _keep(file: Path, run: Run, value: dict[str, Any]) -> None:

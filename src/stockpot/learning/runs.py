@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from stockpot import project as disk
 from stockpot.errors import ModelError, PhotoError, ProjectError, RecipeError
@@ -14,6 +14,7 @@ from stockpot.learning.evaluation import Evaluation, from_json
 from stockpot.learning.freezing import FreezeAudit
 from stockpot.model.model_file import read_model
 from stockpot.photos.splits import look_at_split
+from stockpot.shapes import Misshapen, made
 from stockpot.tables import html_table
 
 log = logging.getLogger("stockpot")
@@ -122,23 +123,68 @@ def kind_of(start: str, trainable: str) -> str:
 def read_run(folder: Path) -> Run | None:
     """Return the run in a folder, or None where it was not completed or its figures are damaged."""
     try:
-        result = disk.read_json(folder / "evaluation.json")
+        result = disk.read_shaped(folder / "evaluation.json", _Result)
         return None if result is None else _run(folder, result)
-    except (ProjectError, KeyError, TypeError, AttributeError):
+    except (ProjectError, Misshapen):
         log.warning("%s is damaged and does not count: train again.", folder / "evaluation.json")
         return None
 
 
+class _RecipeTold(TypedDict):
+    """What is relied on of a recipe, also of another version's."""
+
+    backbone: str
+    start: str
+    head: str
+    trainable: str
+    batch_norm: str
+    image_size: int
+    resize: str
+    augment: str
+    epochs: int
+    keep: str
+    learning_rate: float
+    seed: int
+    views: NotRequired[int]
+    warmup: NotRequired[float]
+
+
+class _Result(TypedDict):
+    """What `evaluation.json` holds."""
+
+    split_fingerprint: str
+    validation: Evaluation
+    freeze_audit: FreezeAudit
+    checks: Checks
+    maps: tuple[int, int, int]
+    chosen_epoch: int
+    interrupted: bool
+    seconds: dict[str, float]
+
+
+def read_recipe(folder: Path) -> dict[str, Any] | None:
+    """Return the recipe in a run's folder as JSON holds it, or None where there is none.
+
+    Raises:
+        ProjectError: it is damaged.
+    """
+    found: dict[str, Any] | None = disk.read_shaped(folder / "recipe.json", _RecipeTold)
+    return found
+
+
 def _run(folder: Path, result: dict[str, Any]) -> Run:
+    recipe = read_recipe(folder)
+    if recipe is None:
+        raise Misshapen("no recipe")
     return Run(
         name=folder.name,
         folder=folder,
-        recipe=disk.read_json(folder / "recipe.json"),
+        recipe=recipe,
         split_fingerprint=result["split_fingerprint"],
-        history=tuple(Epoch(**row) for row in disk.read_lines(folder / "history.jsonl")),
+        history=tuple(made(Epoch, row) for row in disk.read_lines(folder / "history.jsonl")),
         evaluation=from_json(result["validation"]),
-        audit=FreezeAudit(**result["freeze_audit"]),
-        checks=Checks(**result["checks"]),
+        audit=made(FreezeAudit, result["freeze_audit"]),
+        checks=made(Checks, result["checks"]),
         maps=tuple(result["maps"]),
         chosen_epoch=result["chosen_epoch"],
         interrupted=result["interrupted"],
@@ -206,9 +252,8 @@ def _other_recipes(project: disk.Project, recipe: dict[str, Any], split_fingerpr
         run = runs.get(folder.name)
         if run is None:  # unfinished: it matters only where there is something to go on from
             unfinished = any(folder.glob("checkpoint*.safetensors"))
-            same = not unfinished or _without_hash(disk.read_json(folder / "recipe.json")) == _without_hash(
-                recipe
-            )
+            before = read_recipe(folder) if unfinished else None
+            same = not unfinished or (before is not None and _without_hash(before) == _without_hash(recipe))
         elif run.split_fingerprint == split_fingerprint:
             same = run.recipe == recipe
         else:

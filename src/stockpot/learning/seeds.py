@@ -5,9 +5,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from stockpot import project as disk
+from stockpot.errors import ModelError
+from stockpot.learning.evaluation import Evaluation
 from stockpot.learning.resampling import Resampled
 from stockpot.learning.runs import Run
 from stockpot.model.model_file import ModelFile
@@ -24,7 +27,7 @@ def seed_folder(run: Path) -> Path:
 def read_seeds(run: Run) -> Resampled | None:
     """Return the accuracies of a run and of its other seeds; None where there are none."""
     files = sorted(seed_folder(run.folder).glob("*.json"))
-    others = [float(disk.read_json(file)["accuracy"]) for file in files]
+    others = [disk.read_shaped(file, Evaluation)["accuracy"] for file in files]
     return Resampled((run.evaluation.accuracy, *others)) if others else None
 
 
@@ -57,4 +60,13 @@ def seed_head(model: ModelFile, seed: int) -> Path | None:
 def read_head(model: ModelFile, seed: int) -> dict[str, NDArray[np.float32]]:
     """Return `weight` `(K, C)` and `bias` `(K,)` that fine-tuning with a seed starts from."""
     file = seed_head(model, seed)
-    return load_file(file) if file else {"weight": model.weight, "bias": model.bias}
+    if file is None:
+        return {"weight": model.weight, "bias": model.bias}
+    try:
+        found = load_file(file)
+        shapes = {name: (tensor.shape, str(tensor.dtype)) for name, tensor in found.items()}
+    except (SafetensorError, OSError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{file} is damaged ({error}): train that seed again.") from None
+    if shapes != {name: (getattr(model, name).shape, "float32") for name in ("weight", "bias")}:
+        raise ModelError(f"{file} is damaged (it has {shapes}): train that seed again.")
+    return found

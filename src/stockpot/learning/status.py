@@ -11,7 +11,7 @@ from stockpot.learning.runs import Run, read_runs
 from stockpot.photos.duplicates import distinct_photos
 from stockpot.photos.index import index_project
 from stockpot.photos.photo import Refused, short_name
-from stockpot.photos.splits import Split, look_at_split
+from stockpot.photos.splits import Split, known_sides, look_at_split
 from stockpot.progress import Progress, silent
 
 
@@ -75,7 +75,7 @@ def look_at_status(project: Path | str, progress: Progress = silent) -> Status:
     runs = read_runs(opened)
     distinct = distinct_photos(index.photos, index.near)
     groups = Counter(photo.group for photo in distinct.photos)
-    known = (disk.read_json(opened.split_file) or {}).get("sides", {})
+    known = known_sides(opened)
     between = {photo.sha256 for photo in split.between} if split else set()
     present = {photo.sha256 for photo in index.photos}
     return Status(

@@ -81,7 +81,22 @@ def load_engine(graph: Path | bytes, threads: int | None = None, device: str = "
         raise ModelError(f"{name} cannot be loaded ({str(error).splitlines()[0]}): delete it.") from None
     if session.get_providers()[0] != providers[0]:
         raise WrongUse(f"ONNX Runtime found no working {device} here: choose --device cpu.")
+    _check_ends(session, graph)
     return OnnxEngine(session)
+
+
+def _check_ends(session: Any, graph: Path | bytes) -> None:
+    """Refuse a graph of something else than a backbone."""
+    into = [(one.name, one.type, len(one.shape)) for one in session.get_inputs()]
+    out = {one.name: (one.type, one.shape) for one in session.get_outputs()}
+    features, maps = (out.get(name, ("", []))[1] for name in ("features", "maps"))
+    kinds = {kind for kind, _ in out.values()}
+    fits = (
+        len(features) == 2 and len(maps) == 4 and isinstance(features[1], int) and kinds == {"tensor(float)"}
+    )
+    if into != [("pixels", "tensor(uint8)", 4)] or not fits:
+        name = graph if isinstance(graph, Path) else "The graph"
+        raise ModelError(f"{name} is no graph of a backbone (it takes {into} and gives {out}): delete it.")
 
 
 _PROVIDERS = {

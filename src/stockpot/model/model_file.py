@@ -7,9 +7,12 @@ A model on a network that stockpot cannot build carries its ONNX graph as the by
 
 import json
 import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +21,9 @@ from safetensors.numpy import save_file
 
 from stockpot.errors import FolderError, ModelError
 from stockpot.model.rejection import HeldOut, Rejection
-from stockpot.photos.preprocessing import Interpolation, Preprocessing, Resize, from_json
-from stockpot.project import replacing
+from stockpot.photos.preprocessing import Preprocessing, from_json
+from stockpot.project import is_folder_name, parse_json, replacing
+from stockpot.shapes import checked, made
 
 FORMAT = 1
 LARGEST_DISTANCE = 2.0  # one minus a cosine
@@ -110,38 +114,34 @@ def read_model(path: Path) -> ModelFile:
     Raises:
         ModelError: the file is no model of ours, damaged, or newer than this program.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = json.loads((file.metadata() or {})[_KEY])
-            if not isinstance(metadata["format"], int) or metadata["format"] < 1:
-                raise ValueError(f"format {metadata['format']!r}, expected 1 to {FORMAT}")
-            if metadata["format"] > FORMAT:
-                raise ModelError(
-                    f"{path} has format {metadata['format']}, this stockpot reads up to {FORMAT}: "
-                    f"pip install --upgrade stockpot"
-                )
-            model = ModelFile(
-                path=path,
-                class_names=_read_class_names(metadata),
-                backbone=metadata["backbone"],
-                fingerprint=metadata["fingerprint"],
-                preprocessing=_read_preprocessing(metadata),
-                recipe=metadata["recipe"],
-                metrics=metadata["metrics"],
-                attribution=metadata["attribution"],
-                weight=file.get_tensor("head.weight"),
-                bias=file.get_tensor("head.bias"),
-                learned_from=tuple(metadata.get("learned_from", ())),
-                calibration=_read_calibration(metadata),
-                rejection=_read_rejection(metadata, file),
-                versions=dict(metadata.get("versions", {})),
+    if not path.exists():
+        raise ModelError(f"There is no model file {path}: train one, or give another path.")
+    with _opened(path, "is not a stockpot model or is damaged") as file:
+        metadata = checked(parse_json((file.metadata() or {})[_KEY]), _Metadata)
+        if metadata["format"] > FORMAT:
+            raise ModelError(
+                f"{path} has format {metadata['format']}, this stockpot reads up to {FORMAT}: "
+                f"pip install --upgrade stockpot"
             )
-    except FileNotFoundError:
-        raise ModelError(f"There is no model file {path}: train one, or give another path.") from None
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"{path} is not a stockpot model or is damaged ({_reason(error)}): train again or copy it anew."
-        ) from None
+        if metadata["format"] < 1:
+            raise ValueError(f"format {metadata['format']!r}, expected 1 to {FORMAT}")
+        told = checked(metadata, _Told)
+        model = ModelFile(
+            path=path,
+            class_names=_read_class_names(told["class_names"]),
+            backbone=told["backbone"],
+            fingerprint=_read_fingerprint(told["fingerprint"]),
+            preprocessing=from_json(told["preprocessing"]),
+            recipe=told["recipe"],
+            metrics=told["metrics"],
+            attribution=told["attribution"],
+            weight=file.get_tensor("head.weight"),
+            bias=file.get_tensor("head.bias"),
+            learned_from=tuple(told.get("learned_from", ())),
+            calibration=_read_calibration(told),
+            rejection=_read_rejection(told, file),
+            versions=told.get("versions", {}),
+        )
     _check_tensors(model)
     return model
 
@@ -149,9 +149,9 @@ def read_model(path: Path) -> ModelFile:
 def is_model(path: Path) -> bool:
     """Tell whether a file is a model of ours, also if it is newer than this program."""
     try:
-        with safe_open(path, framework="numpy") as file:
+        with _opened(path, "is no model") as file:
             return _KEY in (file.metadata() or {})
-    except (SafetensorError, OSError):
+    except ModelError:
         return False
 
 
@@ -161,12 +161,9 @@ def read_backbone(path: Path) -> Tensors:
     Raises:
         ModelError: the file cannot be read.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            names = [name for name in file.keys() if name.startswith("backbone.")]  # noqa: SIM118
-            return {name.removeprefix("backbone."): file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is damaged ({_reason(error)}): train again or copy it anew.") from None
+    with _opened(path, "is damaged") as file:
+        names = [name for name in file.keys() if name.startswith("backbone.")]  # noqa: SIM118
+        return {name.removeprefix("backbone."): file.get_tensor(name) for name in names}
 
 
 def read_graph(path: Path) -> bytes:
@@ -175,50 +172,88 @@ def read_graph(path: Path) -> bytes:
     Raises:
         ModelError: the file cannot be read.
     """
+    with _opened(path, "is damaged") as file:
+        return bytes(file.get_tensor("graph")) if "graph" in file.keys() else b""  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: Path, problem: str) -> Iterator[Any]:
+    """Open a file of tensors; whatever is wrong with it or with what is made of it becomes one line.
+
+    Raises:
+        ModelError: it cannot be read, or the block finds something that must not be.
+    """
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("not an ordinary file")  # of a pipe there would be no end
         with safe_open(path, framework="numpy") as file:
-            return file.get_tensor("graph").tobytes() if "graph" in file.keys() else b""  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is damaged ({_reason(error)}): train again or copy it anew.") from None
+            yield file
+    except _WRONG as error:
+        raise ModelError(f"{path} {problem} ({_reason(error)}): train again or copy it anew.") from None
 
 
-def _read_calibration(metadata: dict[str, Any]) -> Calibration:
-    found = Calibration(**metadata.get("calibration", asdict(UNCALIBRATED)))
+# of safetensors where numpy lacks a type: TypeError, AttributeError
+_WRONG = (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError)
+
+
+def _read_calibration(told: "_Told") -> Calibration:
+    found = made(Calibration, told["calibration"]) if "calibration" in told else UNCALIBRATED
     if not 0 < found.temperature < math.inf:
         raise ValueError(f"temperature {found.temperature}, expected more than 0")
-    _one_of("held_out", found.held_out, ("", *get_args(HeldOut)))
     return found
 
 
-def _read_rejection(metadata: dict[str, Any], file: Any) -> Rejection | None:
-    if "rejection" not in metadata:
+def _read_rejection(told: "_Told", file: Any) -> Rejection | None:
+    if "rejection" not in told:
         return None
-    found = Rejection(file.get_tensor("rejection.directions"), **metadata["rejection"])
+    found = Rejection(file.get_tensor("rejection.directions"), **told["rejection"])
     if not 0 <= found.threshold <= LARGEST_DISTANCE:
         raise ValueError(f"threshold {found.threshold}, expected 0 to {LARGEST_DISTANCE}")
-    _one_of("held_out", found.held_out, get_args(HeldOut))
     return found
 
 
-def _read_class_names(metadata: dict[str, Any]) -> tuple[str, ...]:
-    names = metadata["class_names"]
-    if not isinstance(names, list) or not all(name and isinstance(name, str) for name in names):
-        raise ValueError(f"class_names {names}, expected a list of texts")
+def _read_class_names(names: list[str]) -> tuple[str, ...]:
+    if not names or not all(map(is_folder_name, names)):
+        raise ValueError(f"class_names {names}, expected names that folders can have")
     if len(set(names)) < len(names):
         raise ValueError(f"class_names {names}, expected each once")
     return tuple(names)
 
 
-def _read_preprocessing(metadata: dict[str, Any]) -> Preprocessing:
-    found = from_json(metadata["preprocessing"])
-    _one_of("resize", found.resize, get_args(Resize))
-    _one_of("interpolation", found.interpolation, get_args(Interpolation))
-    return found
+def _read_fingerprint(text: str) -> str:
+    """Return what names files of a cache: nothing that could lead elsewhere."""
+    if not re.fullmatch("[0-9a-f]{8,64}", text):
+        raise ValueError(f"fingerprint {text[:60]!r}, expected hexadecimal digits")
+    return text
 
 
-def _one_of(name: str, found: object, expected: tuple[object, ...]) -> None:
-    if found not in expected:
-        raise ValueError(f"{name} {found!r}, expected {', '.join(map(repr, expected))}")
+class _Metadata(TypedDict):
+    """What the metadata of every format say."""
+
+    format: int
+
+
+class _RejectionTold(TypedDict):
+    threshold: float
+    rate: float
+    n: int
+    held_out: HeldOut
+
+
+class _Told(TypedDict):
+    """What the metadata say of this format."""
+
+    class_names: list[str]
+    backbone: str
+    fingerprint: str
+    preprocessing: dict[str, Any]  # looked at by `from_json`
+    recipe: dict[str, Any]
+    metrics: dict[str, Any]
+    attribution: str
+    learned_from: NotRequired[list[str]]
+    calibration: NotRequired[dict[str, Any]]
+    rejection: NotRequired[_RejectionTold]
+    versions: NotRequired[dict[str, str]]
 
 
 def _check_tensors(model: ModelFile) -> None:

@@ -24,6 +24,7 @@ CERTAIN = 24  # bits; so near, they need not stand out
 STANDS_OUT = 16  # bits nearer than the usual neighbours
 FLATTEST = 6.0  # standard deviation of gray values; a flatter photo is like every other flat one
 BITS = 256
+SIGNATURE_BYTES = 11 * BITS // 8  # of a photo, its mirror image and nine crops
 _SIDE = 256  # pixels that are hashed on each side
 _CROP = 230  # pixels of a crop: 90 %
 _BLOCK = 128  # photos that are compared with all others at a time: about 150 MB for 5,000 photos

@@ -7,16 +7,45 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from PIL import Image
 
 from stockpot import project as disk
 from stockpot.errors import FolderError, PhotoError, ProjectError, UnreadablePhoto
-from stockpot.photos.duplicates import Pair, near_duplicates, signature
+from stockpot.photos.duplicates import SIGNATURE_BYTES, Pair, near_duplicates, signature
 from stockpot.photos.photo import Photo, Refused, fingerprint
 from stockpot.photos.pixels import NEEDS_HEIC, can_read_heic, decode
 from stockpot.progress import Progress, silent
+from stockpot.shapes import Misshapen, checked
+
+
+class _Whole(TypedDict):
+    """What is remembered of a photo."""
+
+    size: int
+    mtime_ns: int
+    sha256: str
+    width: int
+    height: int
+    signature: str  # base64
+
+
+class _Refused(TypedDict):
+    """What is remembered of a file that is no photo for what its bytes are."""
+
+    size: int
+    mtime_ns: int
+    sha256: str
+    refused: str
+
+
+class _Near(TypedDict):
+    """Which photos were found to be near duplicates, and among which that was looked for."""
+
+    of: str
+    pairs: list[tuple[str, str]]
+
 
 VERSION = 1  # of the cache: another one is read as none
 Entry = dict[str, Any]  # size, mtime_ns, sha256 and width, height, signature, or refused
@@ -54,8 +83,10 @@ def _near(entries: dict[str, Entry], stored: Any, progress: Progress) -> dict[st
     signatures = {entry["sha256"]: entry["signature"] for entry in entries.values() if entry.get("signature")}
     names = sorted(signatures)
     of = fingerprint("".join(names).encode())
-    if isinstance(stored, dict) and stored.get("of") == of and isinstance(stored.get("pairs"), list):
-        return stored
+    with suppress(Misshapen):
+        found: dict[str, Any] = checked(stored, _Near)
+        if found["of"] == of and all(signatures.keys() >= set(pair) for pair in found["pairs"]):
+            return found
     progress("looking for near duplicates", 0, 1)
     pairs = near_duplicates([b64decode(signatures[name]) for name in names]).tolist()
     progress("looking for near duplicates", 1, 1)
@@ -95,11 +126,17 @@ def _scan(
 
 def _is_known(entry: Any, stamp: Entry) -> bool:
     """Tell whether what is stored of a file is of this very file, whole, and still true."""
-    if not isinstance(entry, dict) or not entry.items() >= stamp.items():
+    try:
+        checked(entry, _Whole | _Refused)
+        signed = "refused" in entry or len(b64decode(entry["signature"], validate=True)) in (
+            0,
+            SIGNATURE_BYTES,
+        )
+    except ValueError:
         return False
-    if "refused" in entry:  # for what its bytes are; a file that could not be opened is tried again
-        return "sha256" in entry and (entry["refused"] != NEEDS_HEIC or not can_read_heic())
-    return {"sha256", "width", "height", "signature"} <= entry.keys()
+    if not signed or any(entry[name] != value for name, value in stamp.items()):
+        return False
+    return entry.get("refused") != NEEDS_HEIC or not can_read_heic()
 
 
 def _stamp(file: Path) -> Entry:
@@ -125,7 +162,7 @@ def _open(file: Path) -> tuple[Entry, Image.Image | None]:
     if file.is_dir():
         return {"refused": "is a folder: photos lie directly in their class folder"}, None
     try:
-        data = file.read_bytes()
+        data = disk.read_bytes(file)
     except OSError as error:
         return {"refused": f"cannot be opened ({error.strerror})"}, None
     try:

@@ -3,6 +3,7 @@
 import logging
 import time
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
 from stockpot import project as disk
 from stockpot.errors import PhotoError, ProjectError
@@ -10,6 +11,32 @@ from stockpot.photos.photo import fingerprint
 from stockpot.progress import Progress, silent
 
 log = logging.getLogger("stockpot")
+
+
+class Origin(TypedDict):
+    """A line of `photos.jsonl`: where a photo came from. A search engine's has more of it than one's own."""
+
+    sha256: str
+    file: str  # where it went, below `photos/`
+    source_sha256: NotRequired[str]  # of the bytes that were received
+    source: NotRequired[str]
+    url: NotRequired[str]
+    page: NotRequired[str]
+    query: NotRequired[str]
+    engine: NotRequired[str]
+    licence: NotRequired[str]
+    asked_licence: NotRequired[str]
+    attribution: NotRequired[str]
+    originals: NotRequired[bool]
+
+
+def read_origins(project: disk.Project) -> list[Origin]:
+    """Return the lines of `photos.jsonl`.
+
+    Raises:
+        ProjectError: one is damaged.
+    """
+    return disk.read_lines(project.provenance, Origin)
 
 
 def bring_in(project: Path | str, source: Path | str, progress: Progress = silent) -> int:
@@ -41,7 +68,7 @@ def bring_in(project: Path | str, source: Path | str, progress: Progress = silen
         brought = brought_in(opened)
         for done, file in enumerate(files, 1):
             try:
-                data = file.read_bytes()
+                data = disk.read_bytes(file)
             except OSError as error:
                 log.warning("skipped %s: cannot be opened (%s)", file, error.strerror)
             else:
@@ -69,7 +96,7 @@ def check_source(project: Path | str, source: Path) -> None:
 
 def brought_in(project: disk.Project) -> set[tuple[str, str]]:
     """Return sha256 and name of every file that came in so far."""
-    return {(row["sha256"], row["file"]) for row in disk.read_lines(project.provenance)}
+    return {(row["sha256"], row["file"]) for row in read_origins(project)}
 
 
 def copy_in(
@@ -78,14 +105,18 @@ def copy_in(
     """Copy one file into a class unless it was brought in before; tell whether it was new.
 
     What came in earlier and was taken out of `photos/` by hand stays out.
+
+    Raises:
+        ProjectError: the class is a link that leads out of the project.
+        FolderError: the project cannot be written.
     """
     sha256 = fingerprint(data)
-    plain = project.photos / label / file.name
+    plain = project.inside(f"{project.photos.name}/{label}/{file.name}")
     renamed = plain.with_name(f"{plain.stem}-{sha256[:12]}{plain.suffix}")
     names = {path: path.relative_to(project.photos).as_posix() for path in (plain, renamed)}
     if any((sha256, name) in brought for name in names.values()):
         return False
-    target = renamed if plain.exists() and plain.read_bytes() != data else plain
+    target = renamed if plain.exists() and not _has(plain, data) else plain
     disk.write_bytes(target, data)
     row = {
         "sha256": sha256,
@@ -97,3 +128,11 @@ def copy_in(
     }
     disk.append_lines(project.provenance, [row])
     return True
+
+
+def _has(file: Path, data: bytes) -> bool:
+    """Tell whether a file has these bytes."""
+    try:
+        return disk.read_bytes(file) == data
+    except OSError:
+        return False

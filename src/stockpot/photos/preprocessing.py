@@ -5,10 +5,11 @@
 
 import hashlib
 import json
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -17,6 +18,7 @@ from PIL import Image
 
 from stockpot.errors import UnreadablePhoto
 from stockpot.photos.pixels import read_photo
+from stockpot.shapes import Misshapen, made
 
 Pixels = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]
 Resize = Literal["squash", "crop", "pad"]
@@ -24,6 +26,7 @@ Interpolation = Literal["bilinear", "bicubic"]
 Place = TypeVar("Place")  # where a photo lies: a path, or an address
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the photo
 
+MOST_SIDE = 4096  # pixels of a network's input: more would be a bomb
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -55,11 +58,18 @@ class Preprocessing:
 
 
 def from_json(value: dict[str, object]) -> Preprocessing:
-    """Return the preprocessing that `dataclasses.asdict` wrote."""
-    fields = dict(value)
-    for name in ("mean", "std"):
-        fields[name] = tuple(fields[name])  # type: ignore[arg-type]
-    return Preprocessing(**fields)  # type: ignore[arg-type]
+    """Return the preprocessing that `dataclasses.asdict` wrote.
+
+    Raises:
+        Misshapen: it is none, or asks for a square that no network takes.
+    """
+    found = made(Preprocessing, value)
+    if not 1 <= found.image_size <= MOST_SIDE:
+        raise Misshapen(f"image_size is {found.image_size}, expected 1 to {MOST_SIDE}")
+    if not all(map(math.isfinite, found.mean)) or not all(0 < value < math.inf for value in found.std):
+        raise Misshapen(f"mean and std are {found.mean} and {found.std}, expected numbers, std above 0")
+    r, g, b = found.mean
+    return replace(found, mean=(r, g, b), std=(found.std[0], found.std[1], found.std[2]))
 
 
 def prepare(image: Image.Image, preprocessing: Preprocessing) -> Pixels:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from stockpot import project as disk
 from stockpot.errors import PhotoError, WrongUse
+from stockpot.photos.intake import read_origins
 from stockpot.photos.photo import fingerprint
 from stockpot.progress import Progress, silent
 
@@ -47,7 +48,7 @@ def bring_in_samples(folder: Path | str, per_class: int, progress: Progress = si
         raise WrongUse(f"{folder} holds photos of your own: give the demo another folder.")
     new = done = 0
     with project.writing():
-        brought = {row["file"] for row in disk.read_lines(project.provenance)}
+        brought = {row["file"] for row in read_origins(project)}
         for name, files in chosen:
             for file in files:
                 target = project.photos / name / file.name
@@ -63,7 +64,7 @@ def bring_in_samples(folder: Path | str, per_class: int, progress: Progress = si
 
 def is_sample(project: disk.Project) -> bool:
     """Tell whether photos of a project come from the demo set, so that its licence must be named."""
-    return any(row.get("licence") == "CC BY-NC-SA 4.0" for row in disk.read_lines(project.provenance))
+    return any(row.get("licence") == "CC BY-NC-SA 4.0" for row in read_origins(project))
 
 
 def _files() -> dict[str, list[Path]]:

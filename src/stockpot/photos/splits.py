@@ -10,10 +10,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
 from stockpot import project as disk
-from stockpot.errors import PhotoError, WrongUse
+from stockpot.errors import PhotoError, ProjectError, WrongUse
 from stockpot.photos.duplicates import Distinct, Pair, distinct_photos
 from stockpot.photos.index import index_project
 from stockpot.photos.photo import Photo, Refused
@@ -116,9 +116,43 @@ def split(
             "validation": result.share,
             "sides": dict(sorted(sides.items())),
         }
-        if value != disk.read_json(opened.split_file):
+        if value != read_split(opened):
             disk.write_json(opened.split_file, value)
     return result
+
+
+class Kept(TypedDict):
+    """What `split.json` holds."""
+
+    class_names: list[str]
+    seed: int
+    validation: float
+    sides: dict[str, Side]
+
+
+def read_split(project: disk.Project) -> Kept | None:
+    """Return what `split.json` holds; None before the first split.
+
+    Raises:
+        ProjectError: it is damaged.
+    """
+    kept: Kept | None = disk.read_shaped(project.split_file, Kept)
+    if kept and not 0 < kept["validation"] < 1:
+        raise ProjectError(
+            f"{project.split_file} is damaged (validation is {kept['validation']}): restore it from a backup "
+            f"or delete it."
+        )
+    return kept
+
+
+def known_sides(project: disk.Project) -> dict[str, Side]:
+    """Return by sha256 on which side photos were put, also of those that are gone for now.
+
+    Raises:
+        ProjectError: `split.json` is damaged.
+    """
+    kept = read_split(project)
+    return kept["sides"] if kept else {}
 
 
 def look_at_split(project: Path | str, progress: Progress = silent) -> Split:
@@ -136,11 +170,10 @@ def _plan(
 ) -> tuple[Split, dict[str, Side]]:
     """Return the split, and the side of every photo it knows, also of those that are gone for now."""
     index = index_project(project, progress)
-    stored = disk.read_json(project.split_file) or {}
-    share = stored.get("validation", 0.2) if share is None else share
-    seed = stored.get("seed", 0) if seed is None else seed
-    keeps = (share, seed) == (stored.get("validation"), stored.get("seed"))
-    before = stored.get("sides", {}) if keeps else {}
+    stored = read_split(project) or {"class_names": [], "validation": 0.2, "seed": 0, "sides": {}}
+    share = stored["validation"] if share is None else share
+    seed = stored["seed"] if seed is None else seed
+    before = stored["sides"] if (share, seed) == (stored["validation"], stored["seed"]) else {}
     between = _between(index.near, before)
     distinct = distinct_photos(index.photos, [pair for pair in index.near if not between & set(pair)])
     candidates = (photo for photo in distinct.photos if photo.sha256 not in between)

@@ -1,15 +1,18 @@
 """A folder that timm, transformers and ONNX Runtime read, with a model card."""
 
 import csv
+import io
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from stockpot import project as disk
-from stockpot.errors import FolderError, WrongUse
+from stockpot.errors import FolderError, ProjectError, WrongUse
 from stockpot.explanation.explanation import explain
 from stockpot.learning.models import project_of
 from stockpot.model.model_file import ModelFile
 from stockpot.model.prediction import Predictor
+from stockpot.photos.intake import read_origins
 from stockpot.photos.photo import fingerprint
 from stockpot.photos.samples import ATTRIBUTION, is_sample
 from stockpot.progress import Progress
@@ -80,10 +83,13 @@ def surest_photo(model: ModelFile) -> Path | None:
     project, table = project_of(model), model.path.parent / "predictions.csv"
     if project is None or not table.exists():
         return None
-    with table.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["truth"] == row["label"]]
-    rows.sort(key=lambda row: -float(row["probability"]))
-    return next((path for row in rows if (path := project.folder / row["path"]).exists()), None)
+    try:
+        text = io.StringIO(disk.read_bytes(table).decode("utf-8", "surrogateescape"), newline="")
+        rows = [row for row in csv.DictReader(text) if row["truth"] == row["label"]]
+        rows.sort(key=lambda row: -float(row["probability"]))
+        return next((path for row in rows if (path := project.inside(row["path"])).exists()), None)
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise ProjectError(f"{table} cannot be read ({error}): train the run again.") from None
 
 
 def _show(predictor: Predictor, photo: Path, picture: Path, project: disk.Project | None) -> Example:
@@ -95,9 +101,9 @@ def _show(predictor: Predictor, photo: Path, picture: Path, project: disk.Projec
     return Example(why.predicted, why.probability, credit)
 
 
-def _origins(project: disk.Project | None) -> dict[str, dict[str, str]]:
+def _origins(project: disk.Project | None) -> dict[str, dict[str, Any]]:
     """Return what is known of where a project's photos came from, by sha256."""
     if project is None:
         return {}
     known = {"attribution": ATTRIBUTION} if is_sample(project) else {}
-    return {row["sha256"]: row | known for row in disk.read_lines(project.provenance) if "sha256" in row}
+    return {row["sha256"]: {**row, **known} for row in read_origins(project)}

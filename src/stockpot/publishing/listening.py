@@ -90,6 +90,13 @@ class _Guarded(H11Protocol):
         elif not self.transport.is_closing():
             super().data_received(data)
 
+    def send_400_response(self, msg: str) -> None:
+        """Say that what comes is no HTTP; whoever works on the request before must not answer as well."""
+        super().send_400_response(msg)
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+
     def look(self) -> None:
         """End the connection if nothing has happened since the last look; an answer may take its time."""
         now = self._progress()

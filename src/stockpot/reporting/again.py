@@ -10,6 +10,8 @@ from stockpot import project as disk
 from stockpot.curation.findings import identify
 from stockpot.curation.journal import Journal
 from stockpot.learning.runs import Run, read_runs, started_from
+from stockpot.photos.intake import Origin, read_origins
+from stockpot.photos.splits import read_split
 from stockpot.reporting.calls import changed_fields, is_own, literal, training_call
 
 
@@ -45,7 +47,7 @@ def steps(project: disk.Project) -> Iterator[Step]:
             words += ["--move", f"{key}={label}"]
         call = f"stockpot.curate({literal(name)}, set_aside={literal(aside)}, move={literal(moved)})"
         yield Step(call, shlex.join(words))
-    if chosen := disk.read_json(project.split_file):
+    if chosen := read_split(project):
         share, seed = f"{chosen['validation']:g}", f"{chosen['seed']}"
         words = ["stockpot", "split", name, "--validation", share, "--seed", seed]
         yield Step(f"stockpot.split({literal(name)}, validation={share}, seed={seed})", shlex.join(words))
@@ -56,10 +58,10 @@ def steps(project: disk.Project) -> Iterator[Step]:
 
 def _collecting(project: disk.Project, name: str) -> Iterator[Step]:
     """Yield a step for every way in which photos came from an engine, and one for all others."""
-    rows = disk.read_lines(project.provenance)
-    searches: dict[tuple[str, str, bool], list[dict[str, Any]]] = {}
+    rows = read_origins(project)
+    searches: dict[tuple[str, str, bool], list[Origin]] = {}
     for row in rows:
-        if "engine" in row:
+        if "engine" in row and "query" in row:
             asked = row["engine"], row.get("asked_licence", "any"), row.get("originals", False)
             searches.setdefault(asked, []).append(row)
     for (engine, license, originals), found in searches.items():
@@ -74,7 +76,7 @@ def _collecting(project: disk.Project, name: str) -> Iterator[Step]:
         yield Step(call + note, words + note)
 
 
-def _search(name: str, engine: str, license: str, originals: bool, rows: list[dict[str, Any]]) -> Step:
+def _search(name: str, engine: str, license: str, originals: bool, rows: list[Origin]) -> Step:
     queries: dict[str, list[str]] = {}
     for row in rows:
         label = row["file"].rpartition("/")[0]

@@ -25,7 +25,7 @@ def read_notes(project: disk.Project) -> dict[str, str]:
         ProjectError: the file is no text in UTF-8.
     """
     try:
-        written = project.notes.read_bytes().decode("utf-8-sig")
+        written = disk.read_bytes(project.notes).decode("utf-8-sig")
     except FileNotFoundError:
         return {}
     except UnicodeDecodeError as error:

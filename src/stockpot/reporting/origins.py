@@ -8,15 +8,16 @@ from stockpot.collection.known_names import find_known
 from stockpot.curation.findings import BY_PREDICTION
 from stockpot.curation.journal import Journal
 from stockpot.curation.known_by_sight import Sight, read_sights
-from stockpot.photos.splits import Split
+from stockpot.photos.intake import read_origins
+from stockpot.photos.splits import Split, known_sides
 from stockpot.reporting.texts import Texts
 
 
 def describe_photos(project: disk.Project, split: Split, say: Texts) -> dict[str, Any]:
     """Return what the report's section on photos says beside their numbers."""
-    rows = {row["sha256"]: row for row in disk.read_lines(project.provenance) if "sha256" in row}
+    rows = {row["sha256"]: row for row in read_origins(project)}
     photos = split.training + split.validation
-    used = [rows.get(photo.sha256, {}) for photo in photos]
+    used: list[dict[str, Any]] = [{**rows[one.sha256]} if one.sha256 in rows else {} for one in photos]
     origins = Counter((_origin(row, say), row.get("licence", "")) for row in used)
     journal = Journal(project)
     return {
@@ -41,7 +42,7 @@ def _curated(project: disk.Project, journal: Journal, used: set[str], say: Texts
     """Say what was set aside, by which rules, and what that did to the validation photos."""
     aside = journal.set_aside
     last = {row["sha256"]: row for moves in journal.standing.values() for row in moves}
-    sides = (disk.read_json(project.split_file) or {}).get("sides", {})
+    sides = known_sides(project)
     held = {sha256 for sha256, side in sides.items() if side == "validation"}
     gone = {row["sha256"]: row for row in aside if row["sha256"] in held - used}
     judged = sum(bool(BY_PREDICTION & set(row["rules"])) for row in gone.values())

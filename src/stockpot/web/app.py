@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.sse import EventSourceResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 
 from stockpot.errors import StockpotError
 from stockpot.publishing.listening import LOCAL, listen
@@ -59,6 +62,8 @@ def create_app(project: Path | str) -> FastAPI:
     app.middleware("http")(guard)
     app.exception_handler(StockpotError)(_say)
     app.exception_handler(OSError)(_say_what_the_system_says)
+    app.exception_handler(RequestValidationError)(_say_what_was_sent)
+    app.exception_handler(ClientDisconnect)(_say_nothing)
     app.mount("/static/charts", StaticFiles(directory=_CHARTS))
     app.mount("/static", StaticFiles(directory=_STATIC))
     for part in (collect_page, review_page, train_page, results_page, try_page, finish_page):
@@ -89,6 +94,19 @@ def create_app(project: Path | str) -> FastAPI:
 async def _say(_: Request, error: Exception) -> JSONResponse:
     """Answer an error as its one line."""
     return JSONResponse({"error": shown(str(error))}, 400 if getattr(error, "exit_code", 1) == 2 else 409)
+
+
+async def _say_what_was_sent(_: Request, error: Exception) -> JSONResponse:
+    """Answer that a request has not the shape that it must have, without saying it back: it may be no JSON."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = " ".join(map(str, first["loc"]))
+    return JSONResponse({"error": shown(f"{place[:100]}: {first['msg'][:200]}; load the page again.")}, 422)
+
+
+async def _say_nothing(_: Request, __: Exception) -> Response:
+    """Answer nobody: the client has gone while it sent something."""
+    return Response(status_code=499)
 
 
 async def _say_what_the_system_says(_: Request, error: Exception) -> JSONResponse:

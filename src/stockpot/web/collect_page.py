@@ -11,6 +11,7 @@ from stockpot.collection.collection import ENGINES, LICENSES, Gathered, collect
 from stockpot.collection.known_names import describe_known
 from stockpot.collection.own_photos import bring_one
 from stockpot.errors import WrongUse
+from stockpot.photos.intake import read_origins
 from stockpot.web.desk import Desk, address_of
 from stockpot.web.worker import Work
 
@@ -33,7 +34,7 @@ def routes(desk: Desk) -> APIRouter:
 
     @router.get("")
     def state() -> dict[str, Any]:
-        rows = disk.read_lines(desk.project.provenance)
+        rows = read_origins(desk.project)
         queries: dict[str, list[str]] = {}
         for row in rows:
             label = row["file"].rpartition("/")[0]

@@ -90,7 +90,7 @@ def routes(desk: Desk) -> APIRouter:
 def _notes(project: disk.Project) -> dict[str, str]:
     """Return the notes and what tells them from others."""
     try:
-        data = project.notes.read_bytes()
+        data = disk.read_bytes(project.notes)
     except FileNotFoundError:
         data = b""
     try:
