@@ -50,7 +50,7 @@ CALLS = {
     "write": ("write", "pwrite64", "writev"),
 }
 MAY_DIFFER = {"time", "seconds"}  # fields of JSON that tell of the moment, not of the result
-REST = re.compile(r"\.[^/]+\.[0-9a-f]{8}\.tmp")  # what a killed writer leaves
+REST = re.compile(r"\.[0-9a-f]{8}\.stockpot-tmp\b")  # what a killed writer leaves
 LINE = re.compile(r"(\d+) +(\w+)\((.*)")
 QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 OPENED = re.compile(r"(?:\d+|AT_FDCWD)<(/[^>]*)>")
@@ -72,7 +72,7 @@ class Call:
     @property
     def file(self) -> str:
         """The path without what is drawn anew in every run."""
-        return re.sub(r"\.[0-9a-f]{8}\.tmp", ".TMP", self.path)
+        return REST.sub(".TMP", self.path)
 
 
 @dataclass(frozen=True)
@@ -251,14 +251,14 @@ def problems(folder: Path, photos: Counter[str], before: dict[str, str]) -> list
 
 def rests_in(folder: Path) -> list[str]:
     """Return what killed writers left."""
-    return [str(path) for path in folder.rglob("*") if REST.fullmatch(path.name)]
+    return [str(path) for path in folder.rglob("*") if REST.search(path.name)]
 
 
 def results(folder: Path) -> dict[str, Any]:
     """Return what a command ends with: every file but caches, rests and the lock, without `MAY_DIFFER`."""
     found = {}
     for name, path in files_below(folder).items():
-        if "cache" in Path(name).parts or path.name == ".lock" or REST.fullmatch(path.name):
+        if "cache" in Path(name).parts or path.name == ".lock" or REST.search(name):
             continue
         data: Any = path.read_bytes()
         if path.suffix == ".json":

@@ -8,9 +8,11 @@ import json
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -287,21 +289,93 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         FolderError: the place cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        yield temporary
-        temporary.chmod(mode)  # some writers make private files
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        _forget_rests(path.parent)
+        with _sharing(path.parent):
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            yield temporary
+            temporary.chmod(mode)  # some writers make private files
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
     except OSError as error:
         raise FolderError(f"{path} cannot be written ({error.strerror}): free space or rights.") from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+@contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `folder`, empty or not there, that takes its place when the block succeeds.
+
+    Raises:
+        FolderError: the place cannot be written, or the folder is not empty any more.
+    """
+    place = folder.resolve()
+    temporary = _beside(place)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _forget_rests(place.parent)
+        with _sharing(place.parent):
+            temporary.mkdir()
+            yield temporary
+            with suppress(FileNotFoundError):
+                place.rmdir()
+            temporary.rename(place)
+    except OSError as error:
+        raise FolderError(f"{folder} cannot be written ({error.strerror}): give another folder.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    """Return a hidden name beside `path` that is like no other."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{_REST}")
+
+
+_REST = (
+    ".stockpot-tmp"  # ends what is renamed when it is complete; what was killed before stays under that name
+)
+
+
+@lru_cache(1024)
+def _forget_rests(folder: Path) -> None:
+    """Delete what killed writers left in a folder, once a process, and only if nobody writes there now."""
+    with _sharing(folder, alone=True) as certain:
+        for rest in folder.glob(f".*{_REST}") if certain else ():
+            if rest.is_dir():
+                shutil.rmtree(rest, ignore_errors=True)
+            with suppress(OSError):  # gone, or somebody else's
+                rest.unlink()
+
+
+@contextmanager
+def _sharing(folder: Path, alone: bool = False) -> Iterator[bool]:
+    """Hold a lock of a folder with all who write there now, or alone; tell whether the system has given it.
+
+    Whoever has it alone knows that all others are dead: a lock ends with its process. It is never waited for long.
+    """
+    if sys.platform == "win32":
+        yield False
+        return
+    import fcntl
+
+    handle = -1
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+        held = True
+    except OSError:  # others write there, or this file system has no such locks
+        held = False
+    try:
+        yield held
+    finally:
+        if handle >= 0:
+            os.close(handle)
 
 
 def write_json(path: Path, value: Any) -> None:
