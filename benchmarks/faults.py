@@ -50,7 +50,7 @@ CALLS = {
     "write": ("write", "pwrite64", "writev"),
 }
 MAY_DIFFER = {"time", "seconds"}  # fields of JSON that tell of the moment, not of the result
-REST = re.compile(r"\.[0-9a-f]{8}\.stockpot-tmp\b")  # what a killed writer leaves
+REST = re.compile(r"\.[0-9a-f]{16}\.stockpot-tmp(?:/\.tmp\w+)?")  # where something is not complete
 LINE = re.compile(r"(\d+) +(\w+)\((.*)")
 QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 OPENED = re.compile(r"(?:\d+|AT_FDCWD)<(/[^>]*)>")
@@ -66,13 +66,13 @@ class Call:
 
     @property
     def place(self) -> tuple[str, str]:
-        """What tells moments apart: all temporary files of one name, and all collected photos, are one place."""
-        return self.name, re.sub(r"[0-9a-f]{12}\.jpg", "PHOTO.jpg", self.file)
+        """What tells moments apart; all photos of a class are one place."""
+        return self.name, re.sub(r"[^/]+\.(png|jpg)\b", "PHOTO", self.file)
 
     @property
     def file(self) -> str:
         """The path without what is drawn anew in every run."""
-        return REST.sub(".TMP", self.path)
+        return REST.sub("TMP", self.path)
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,12 @@ class Command:
 class Bench:
     """States, and environment of the commands."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, internet: dict[str, str]) -> None:
         self.folder = folder.resolve()
-        for name in ("home", "tmp", "states"):
+        for name in ("tmp", "states"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        own = {"XDG_CACHE_HOME": str(self.folder / "home"), "TMPDIR": str(self.folder / "tmp")}
-        self.environment = os.environ | own | environment | {"OMP_NUM_THREADS": "1"}
+        self.environment = os.environ | {"TMPDIR": str(self.folder / "tmp"), "OMP_NUM_THREADS": "1"}
+        self.internet = internet  # of a command that collects; weights come from the real one or its cache
 
     def copy(self, needs: str, name: str) -> Path:
         """Return a fresh copy of a state."""
@@ -154,7 +154,7 @@ class Bench:
         if when:
             line += ["-e", f"inject={','.join(f'?{name}' for name in calls)}:signal=SIGKILL:when={when}"]
         line += [sys.executable, "-B", "-m", "stockpot", *command.words]
-        pipe, own = subprocess.PIPE, self.environment
+        pipe, own = subprocess.PIPE, self.environment | (self.internet if "collect" in command.words else {})
         process = subprocess.Popen(
             line, cwd=folder, env=own, stdout=pipe, stderr=pipe, text=True, process_group=0
         )
@@ -391,8 +391,8 @@ def drive(server: subprocess.Popen[str], folder: Path) -> None:
 
 
 def _own_photos(folder: Path, bench: Bench) -> None:
-    """12 photos of each of four classes, as a user has them."""
-    bring_in_samples(folder / "samples", 12)
+    """Six photos of each of four classes, as a user has them."""
+    bring_in_samples(folder / "samples", 6)
     shutil.copytree(folder / "samples" / "photos", folder / "source")
     shutil.rmtree(folder / "samples")
 

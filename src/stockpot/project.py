@@ -284,16 +284,14 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary file beside `path` that takes its place when the block succeeds.
+    """Yield a temporary file that takes the place of `path` when the block succeeds.
 
     Raises:
         FolderError: the place cannot be written.
     """
-    temporary = _beside(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _forget_rests(path.parent)
-        with _sharing(path.parent):
+        with _room_beside(path) as room:
+            temporary = room / path.name
             temporary.touch()
             mode = temporary.stat().st_mode
             yield temporary
@@ -303,24 +301,19 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.replace(path)
     except OSError as error:
         raise FolderError(f"{path} cannot be written ({error.strerror}): free space or rights.") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 @contextmanager
 def filling(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `folder`, empty or not there, that takes its place when the block succeeds.
+    """Yield a temporary folder that takes the place of `folder`, empty or not there, when the block succeeds.
 
     Raises:
         FolderError: the place cannot be written, or the folder is not empty any more.
     """
     place = folder.resolve()
-    temporary = _beside(place)
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        _forget_rests(place.parent)
-        with _sharing(place.parent):
+        with _room_beside(place) as room:
+            temporary = room / place.name
             temporary.mkdir()
             yield temporary
             with suppress(FileNotFoundError):
@@ -328,29 +321,31 @@ def filling(folder: Path) -> Iterator[Path]:
             temporary.rename(place)
     except OSError as error:
         raise FolderError(f"{folder} cannot be written ({error.strerror}): give another folder.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _beside(path: Path) -> Path:
-    """Return a hidden name beside `path` that is like no other."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{_REST}")
+_ROOM = ".stockpot-tmp"  # ends the names of folders for what is not complete
 
 
-_REST = (
-    ".stockpot-tmp"  # ends what is renamed when it is complete; what was killed before stays under that name
-)
+@contextmanager
+def _room_beside(path: Path) -> Iterator[Path]:
+    """Yield a new hidden folder beside `path`, deleted at the end with all that writers have left in it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _forget_rooms(path.parent)
+    room = path.parent / f".{secrets.token_hex(8)}{_ROOM}"
+    with _sharing(path.parent):
+        room.mkdir()
+        try:
+            yield room
+        finally:
+            shutil.rmtree(room, ignore_errors=True)
 
 
 @lru_cache(1024)
-def _forget_rests(folder: Path) -> None:
+def _forget_rooms(folder: Path) -> None:
     """Delete what killed writers left in a folder, once a process, and only if nobody writes there now."""
     with _sharing(folder, alone=True) as certain:
-        for rest in folder.glob(f".*{_REST}") if certain else ():
-            if rest.is_dir():
-                shutil.rmtree(rest, ignore_errors=True)
-            with suppress(OSError):  # gone, or somebody else's
-                rest.unlink()
+        for room in folder.glob(f".*{_ROOM}") if certain else ():
+            shutil.rmtree(room, ignore_errors=True)
 
 
 @contextmanager
