@@ -45,7 +45,7 @@ from stockpot.photos.samples import bring_in_samples
 TESTS = Path(__file__).resolve().parent.parent / "tests"
 CALLS = {
     "rename": ("rename", "renameat", "renameat2", "link", "linkat"),
-    "unlink": ("unlink", "unlinkat"),
+    "unlink": ("unlink", "unlinkat", "rmdir"),
     "fsync": ("fsync", "fdatasync"),
     "write": ("write", "pwrite64", "writev"),
 }
@@ -111,6 +111,7 @@ class Command:
     words: tuple[str, ...]
     needs: str  # which of `STATES`
     drive: Callable[[subprocess.Popen[str], Path], None] | None = None  # what asks a server
+    code: int = 0  # that it ends with
 
 
 class Bench:
@@ -187,6 +188,11 @@ def _calls(lines: list[str], folder: Path) -> Iterator[Call]:
             yield Call(int(thread), name, path.relative_to(folder).as_posix() if inside else "")
 
 
+def kind_of(call: str) -> str:
+    """Return the kind of a system call."""
+    return next(kind for kind, names in CALLS.items() if call in names)
+
+
 def digest(path: Path) -> str:
     """Return the sha256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -229,6 +235,8 @@ def problems(folder: Path, photos: Counter[str], before: dict[str, str]) -> list
         if not Path(name).exists() or digest(Path(name)) != value:
             found.append(f"{name} is gone or changed")
     for name, path in files_below(folder).items():
+        if REST.search(name):
+            continue  # not complete, and nobody looks there
         try:
             if path.suffix == ".json":
                 disk.read_json(path)
@@ -293,15 +301,15 @@ def chain(
     command: Command,
     found: Found,
     undisturbed: dict[str, Any],
-    kind: str,
+    calls: tuple[str, ...],
     numbers: Iterator[int],
 ) -> None:
-    """Kill a command at calls of a kind again and again, each going on from the last, until one ends by itself."""
+    """Kill a command at some calls again and again, each going on from the last, until one ends by itself."""
     folder = bench.copy(command.needs, "copy")
     photos, before = photos_of(folder), lasting(folder)
     for when in numbers:
-        ran = bench.run(command, folder, CALLS[kind], when)
-        where = f"{kind} {when} ({ran.hit.path if ran.hit else 'ended'})"
+        ran = bench.run(command, folder, calls, when)
+        where = f"{calls[0]} {when} ({ran.hit.path if ran.hit else 'ended'})"
         found.lost += [f"{where}: {problem}" for problem in problems(folder, photos, before)]
         photos, before = photos | photos_of(folder), before | lasting(folder)
         found.rests = max(found.rests, len(rests_in(folder)))
@@ -309,15 +317,15 @@ def chain(
             break
         found.children += ran.child
         found.elsewhere += not ran.hit.path
-        found.moments[kind] += bool(ran.hit.path)
+        found.moments[kind_of(ran.hit.name)] += bool(ran.hit.path)
         if ran.hit.path:
             found.places.add(ran.hit.place)
             found.files.add(ran.hit.file)
     else:
         ran = bench.run(command, folder)
         found.lost += problems(folder, photos, before)
-    if ran.code:
-        found.lost.append(f"{kind}: cannot go on: {ran.said[-300:]}")
+    if ran.code != command.code:
+        found.lost.append(f"{calls[0]}: cannot go on: {ran.said[-300:]}")
     found.ends += 1
     found.rests_at_the_end = max(found.rests_at_the_end, len(rests_in(folder)))
     now = results(folder)
@@ -332,25 +340,47 @@ def everywhere(found: Found) -> Iterator[int]:
         when, known = when + (len(found.places) == known), len(found.places)
 
 
-def measure(bench: Bench, name: str, writes: int, chance: random.Random) -> Found:
-    """Kill a command at all moments and return what came of it."""
-    command, found = COMMANDS[name], Found(name)
+def look(bench: Bench, name: str) -> tuple[Found, dict[str, Any], dict[tuple[str, str], list[int]]]:
+    """Run a command undisturbed; return its results, and the numbers of the calls at each place."""
+    command = COMMANDS[name]
     folder = bench.copy(command.needs, "copy")
     whole = bench.run(command, folder)
-    assert whole.code == 0, whole.said
-    undisturbed = results(folder)
-    for kind in ("rename", "unlink", "fsync"):
-        chain(bench, command, found, undisturbed, kind, everywhere(found))
-    counts, there = Counter[tuple[int, str]](), []
+    assert whole.code == command.code, whole.said
+    counts, numbers = Counter[tuple[int, str]](), {}
     for call in whole.calls:
         counts[call.thread, call.name] += 1
-        there += [counts[call.thread, call.name]] if call.name in CALLS["write"] and call.path else []
-    for _ in range(2 * writes):  # chains that end are begun anew
+        if call.path:
+            numbers.setdefault(call.place, []).append(counts[call.thread, call.name])
+    return Found(name), results(folder), numbers
+
+
+def kill_once(bench: Bench, name: str, chance: random.Random) -> Found:
+    """Kill a command at one of its renames, go on, and return what came of it."""
+    found, undisturbed, numbers = look(bench, name)
+    place = chance.choice(sorted(place for place in numbers if place[0] in CALLS["rename"]))
+    chain(bench, COMMANDS[name], found, undisturbed, place[:1], iter(numbers[place][-1:]))
+    return found
+
+
+def measure(bench: Bench, name: str, writes: int, chance: random.Random) -> Found:
+    """Kill a command at all moments and return what came of it."""
+    command = COMMANDS[name]
+    found, undisturbed, numbers = look(bench, name)
+    for kind in ("rename", "fsync"):
+        chain(bench, command, found, undisturbed, CALLS[kind], everywhere(found))
+    for place, there in numbers.items():  # what chains passed over, and unlinks: killed there once
+        if kind_of(place[0]) != "write" and place not in found.places:
+            chain(bench, command, found, undisturbed, place[:1], iter(there[:1]))
+    there = [
+        (place[0], number) for place in numbers if kind_of(place[0]) == "write" for number in numbers[place]
+    ]
+    for _ in range(writes):  # chains; most are cut short by a run that ends
         left = writes - found.moments["write"]
         if there and left > 0:
-            chain(bench, command, found, undisturbed, "write", iter(chance.choices(there, k=left)))
-    aimed = {call.place for call in whole.calls if call.path and call.name not in CALLS["write"]}
-    found.missed = aimed - found.places
+            call, _ = chance.choice(there)
+            some = [number for name, number in there if name == call]
+            chain(bench, command, found, undisturbed, (call,), iter(chance.choices(some, k=left)))
+    found.missed = {place for place in numbers if kind_of(place[0]) != "write"} - found.places
     return found
 
 
@@ -470,7 +500,7 @@ COMMANDS = {
         ("predict", "food", "new", "source", "--output", "answers.csv", "--sort-into", "sorted", "-q"), "run"
     ),
     "publish": Command(("publish", "food", "--to", "published", "-q"), "run"),
-    "web": Command(("web", "food", "--port", "0"), "looked", drive),
+    "web": Command(("web", "food", "--port", "0"), "looked", drive, 130),
 }
 
 
