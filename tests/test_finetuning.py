@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 
 from stockpot.backbones.backbone import load_backbone
 from stockpot.errors import RecipeError
+from stockpot.learning.checkpoint import Checkpoint
 from stockpot.learning.forecast import forecast
 from stockpot.learning.recipes import Recipe
 from stockpot.learning.runs import read_run
@@ -273,6 +274,17 @@ def test_killed_the_same_command_goes_on(project):
     run = read_run(project / "runs" / "scratch")
     undisturbed = train(project, Recipe.from_scratch(epochs=25), name="undisturbed")
     assert filecmp.cmp(undisturbed.model_path, run.model_path, shallow=False)
+
+
+def test_a_kill_before_the_checkpoint_was_deleted_leaves_none(project, monkeypatch):
+    """The run is complete; the same call returns it and deletes the checkpoint."""
+    monkeypatch.setattr("stockpot.learning.training.forget_checkpoint", lambda run: None)
+    monkeypatch.setattr(Checkpoint, "delete", lambda self: None)
+    run = train(project, Recipe.from_scratch(epochs=2), name="left")
+    assert (run.folder / "checkpoint.safetensors").exists()
+    monkeypatch.undo()
+    assert train(project, Recipe.from_scratch(epochs=2), name="left").name == "left"
+    assert not (run.folder / "checkpoint.safetensors").exists()
 
 
 def test_an_unfinished_run_is_not_replaced_by_another_recipe(project):

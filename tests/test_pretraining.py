@@ -14,6 +14,7 @@ from safetensors import safe_open
 
 from stockpot.backbones.backbone import load_backbone, read_model_backbone
 from stockpot.errors import RecipeError
+from stockpot.learning.checkpoint import Checkpoint
 from stockpot.learning.models import load_model
 from stockpot.learning.pretraining import Pretraining, _hidden, _moved, _sides, pretrain
 from stockpot.model.model_file import read_model
@@ -102,6 +103,17 @@ def test_killed_and_started_again_it_ends_with_the_same_weights(learned, striped
     assert read_model(output).fingerprint == learned.fingerprint
     assert np.array_equal(read_model(output).weight, learned.weight)
     assert not checkpoint.exists()
+
+
+def test_a_kill_before_the_checkpoint_was_deleted_leaves_none(striped, tmp_path, monkeypatch):
+    """The same call deletes it and returns the finished file."""
+    recipe = dataclasses.replace(SMALL, epochs=1)
+    monkeypatch.setattr(Checkpoint, "delete", lambda self: None)
+    output = pretrain("cifar10", striped, tmp_path / "stripes.safetensors", recipe).path
+    assert output.with_suffix(".checkpoint").exists()
+    monkeypatch.undo()
+    assert pretrain("cifar10", striped, output, recipe).path == output
+    assert not output.with_suffix(".checkpoint").exists()
 
 
 def test_a_checkpoint_of_another_recipe_is_not_used(striped, tmp_path):

@@ -1,3 +1,5 @@
+import os
+import signal
 import subprocess
 import sys
 
@@ -7,6 +9,7 @@ from stockpot.errors import Busy, FolderError, ProjectError
 from stockpot.project import (
     append_lines,
     create_project,
+    filling,
     open_project,
     read_json,
     read_lines,
@@ -38,6 +41,61 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         raise RuntimeError
     assert read_json(path) == {"old": True}
     assert [entry.name for entry in tmp_path.iterdir()] == ["value.json"]
+
+
+WRITER = """
+import sys; from pathlib import Path; from stockpot.project import filling, replacing
+for kind, name in ((replacing, "table.csv"), (filling, "model")):
+    with kind(Path(sys.argv[1], name)):
+        print(name, flush=True)
+        if name in sys.argv[2:]:
+            sys.stdin.read()
+"""
+
+
+def writer(folder, *waits):
+    """Another process that writes a file and a folder, and waits inside."""
+    command = [sys.executable, "-c", WRITER, str(folder), *waits]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def hidden(folder):
+    return [entry.name for entry in folder.iterdir() if entry.name.startswith(".")]
+
+
+@pytest.mark.parametrize("stage", ["table.csv", "model"])
+def test_what_killed_writers_left_is_deleted_by_the_next_process(tmp_path, stage):
+    """Not while any other still writes there, and nothing that is not ours."""
+    (tmp_path / ".other.1a2b3c4d.tmp").write_text("somebody else's")
+    for _ in range(2):
+        with writer(tmp_path, stage) as killed:
+            while killed.stdout.readline() != f"{stage}\n":
+                pass
+            with writer(tmp_path) as beside:
+                assert beside.wait() == 0
+            os.kill(killed.pid, signal.SIGKILL)
+        assert len(hidden(tmp_path)) == 2
+        (tmp_path / "model").rmdir()
+    with writer(tmp_path) as last:
+        assert last.wait() == 0
+    assert hidden(tmp_path) == [".other.1a2b3c4d.tmp"]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    """Also where an empty one is; one that has come to hold something stays as it is."""
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "deep/new"):
+        with pytest.raises(RuntimeError), filling(tmp_path / name) as inner:
+            (inner / "half").write_text("x")
+            raise RuntimeError
+        assert not list(tmp_path.glob(f"{name}/*"))
+        with filling(tmp_path / name) as inner:
+            (inner / "whole").write_text("x")
+        assert [path.name for path in (tmp_path / name).iterdir()] == ["whole"]
+    with pytest.raises(FolderError, match="give another folder"), filling(tmp_path / "empty") as inner:
+        (inner / "other").write_text("x")
+    assert [path.name for path in (tmp_path / "empty").iterdir()] == ["whole"]
+    assert not hidden(tmp_path)
 
 
 def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path):

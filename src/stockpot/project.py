@@ -10,9 +10,11 @@ import os
 import secrets
 import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -315,26 +317,93 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary file beside `path` that takes its place when the block succeeds.
+    """Yield a temporary file that takes the place of `path` when the block succeeds.
 
     Raises:
         FolderError: the place cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        yield temporary
-        temporary.chmod(mode)  # some writers make private files
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with _room_beside(path) as room:
+            temporary = room / path.name
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            yield temporary
+            temporary.chmod(mode)  # some writers make private files
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
     except OSError as error:
         raise FolderError(f"{path} cannot be written ({error.strerror}): free space or rights.") from error
+
+
+@contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder that takes the place of `folder`, empty or not there, when the block succeeds.
+
+    Raises:
+        FolderError: the place cannot be written, or the folder is not empty any more.
+    """
+    place = folder.resolve()
+    try:
+        with _room_beside(place) as room:
+            temporary = room / place.name
+            temporary.mkdir()
+            yield temporary
+            with suppress(FileNotFoundError):
+                place.rmdir()
+            temporary.rename(place)
+    except OSError as error:
+        raise FolderError(f"{folder} cannot be written ({error.strerror}): give another folder.") from error
+
+
+_ROOM = ".stockpot-tmp"  # ends the names of folders for what is not complete
+
+
+@contextmanager
+def _room_beside(path: Path) -> Iterator[Path]:
+    """Yield a new hidden folder beside `path`, deleted at the end with all that writers have left in it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _forget_rooms(path.parent)
+    room = path.parent / f".{secrets.token_hex(8)}{_ROOM}"
+    with _sharing(path.parent):
+        room.mkdir()
+        try:
+            yield room
+        finally:
+            shutil.rmtree(room, ignore_errors=True)
+
+
+@lru_cache(1024)
+def _forget_rooms(folder: Path) -> None:
+    """Delete what killed writers left in a folder, once a process, and only if nobody writes there now."""
+    with _sharing(folder, alone=True) as certain:
+        for room in folder.glob(f".*{_ROOM}") if certain else ():
+            shutil.rmtree(room, ignore_errors=True)
+
+
+@contextmanager
+def _sharing(folder: Path, alone: bool = False) -> Iterator[bool]:
+    """Hold a lock of a folder with all who write there now, or alone; tell whether the system has given it.
+
+    Whoever has it alone knows that all others are dead: a lock ends with its process. It is never waited for long.
+    """
+    if sys.platform == "win32":
+        yield False
+        return
+    import fcntl
+
+    handle = -1
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+        held = True
+    except OSError:  # others write there, or this file system has no such locks
+        held = False
+    try:
+        yield held
     finally:
-        with suppress(OSError):
-            temporary.unlink()
+        if handle >= 0:
+            os.close(handle)
 
 
 def write_json(path: Path, value: Any) -> None:

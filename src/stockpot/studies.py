@@ -14,7 +14,7 @@ from stockpot.collection.known_names import check_known
 from stockpot.errors import RecipeError, WeightsError, WrongUse
 from stockpot.learning.comparison import Comparison, compare
 from stockpot.learning.recipes import Recipe
-from stockpot.learning.runs import Run, best_run, find_run
+from stockpot.learning.runs import Run, best_run, find_run, forget_checkpoint
 from stockpot.photos.intake import bring_in
 from stockpot.photos.samples import bring_in_samples
 from stockpot.photos.splits import Split, split
@@ -209,6 +209,7 @@ class _Trainings:
         recipe = lab_recipe(name, self.runs.get("probe"))
         run = find_run(self.opened, recipe.to_json(), self.sides.fingerprint)
         if run and not run.interrupted:
+            forget_checkpoint(run)
             self.runs[name] = run
             return
         started = time.perf_counter()

@@ -112,9 +112,10 @@ def pretrain(
     if not output.exists():
         _check_card(output.with_suffix(".md"), output.name)
         _pretrain(output, photos, recipe, kept, progress)
-        kept.delete()
     elif not is_model(output) or read_model(output).recipe != origin:
         raise RecipeError(f"{output} exists and is of another recipe or other photos: give another --out.")
+    if kept.epochs():  # of this recipe; also one that a kill has left beside the finished file
+        kept.delete()
     return read_model(output)
 
 

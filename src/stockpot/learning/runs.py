@@ -211,6 +211,12 @@ def find_run(
     return None
 
 
+def forget_checkpoint(run: Run) -> None:
+    """Delete what a run went on from, if it is complete: a kill may have come before that."""
+    for file in run.folder.glob("checkpoint*.safetensors") if not run.interrupted else ():
+        file.unlink(missing_ok=True)
+
+
 def _is_readable(model: Path) -> bool:
     try:
         read_model(model)

@@ -28,7 +28,7 @@ from stockpot.learning.inputs import Inputs, fixed, from_photos, from_views, rea
 from stockpot.learning.knowing import calibrate_by_validation, know_from_folds, know_from_validation
 from stockpot.learning.prefixes import Variation, Views, cached_views, forget_views, graph_before
 from stockpot.learning.recipes import Recipe
-from stockpot.learning.runs import Epoch, Run, find_run, run_folder
+from stockpot.learning.runs import Epoch, Run, find_run, forget_checkpoint, run_folder
 from stockpot.learning.saving import Trained, save_run
 from stockpot.learning.seeds import has_seed, save_seed, seed_folder
 from stockpot.learning.starting import check_unseen, learns_alone, start_classifier
@@ -102,6 +102,7 @@ def train(
                 else run_folder(opened, recipe.to_json(), sides.fingerprint, recipe.usual_name, name)
             )
             run = _Training(opened, recipe, sides, folder, compute, progress, stop, watch).run()
+        forget_checkpoint(run)
         for seed in range(recipe.seed + 1, recipe.seed + seeds):
             if run.interrupted:
                 break

@@ -3,11 +3,10 @@
 import csv
 import io
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from stockpot import project as disk
-from stockpot.errors import FolderError, ProjectError, WrongUse
+from stockpot.errors import ProjectError, WrongUse
 from stockpot.explanation.explanation import explain
 from stockpot.learning.models import project_of
 from stockpot.model.model_file import ModelFile
@@ -42,20 +41,8 @@ def write_folder(
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise WrongUse(f"{folder} holds something already: give a new folder, so that nothing is lost.")
-    new = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = TemporaryDirectory(dir=folder, prefix=".")
-    except OSError as error:
-        raise FolderError(f"{folder} cannot be written ({error.strerror}): give another folder.") from None
-    try:
-        with temporary as inner:
-            fill(Path(inner), predictor, name, example, progress)
-            for file in Path(inner).iterdir():
-                file.rename(folder / file.name)
-    finally:
-        if new and not any(folder.iterdir()):
-            folder.rmdir()
+    with disk.filling(folder) as inner:
+        fill(inner, predictor, name, example, progress)
 
 
 def fill(folder: Path, predictor: Predictor, name: str, example: Path | None, progress: Progress) -> None:
