@@ -6,11 +6,12 @@ moved still works.
 
 import errno
 import json
+import math
 import os
 import secrets
 import shutil
 import stat
-import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ import platformdirs
 from stockpot.errors import Busy, FolderError, ProjectError, WrongUse
 from stockpot.shapes import Misshapen, checked
 
-MOST_BYTES = 256 * 2**20  # of a file that is read as a whole: a photo, a journal
+MOST_BYTES = 256 * 2**20  # of a photo's file
 
 
 @dataclass(frozen=True)
@@ -132,12 +133,12 @@ class Project:
         """Return the place that a file of the project names, from `photos/` or `set-aside/` on.
 
         Raises:
-            ProjectError: it leads out of them, by itself or by a link.
+            ProjectError: it leads out of them, by itself or by a link below.
         """
         place = self.folder / name
         try:
             there = place.parent.resolve()
-            rooms = [self.folder.resolve() / room.name for room in (self.photos, self.set_aside)]
+            rooms = [room.resolve() for room in (self.photos, self.set_aside)]
             within = any(there.is_relative_to(room) for room in rooms) and place.name not in ("", "..")
         except (OSError, ValueError, RuntimeError):  # a sign that no name has, or links in a circle
             within = False
@@ -338,25 +339,27 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def filling(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder that takes the place of `folder`, empty or not there, when the block succeeds.
+    """Yield a temporary folder; when the block succeeds it becomes `folder`, or fills it if that is there.
 
     Raises:
-        FolderError: the place cannot be written, or the folder is not empty any more.
+        FolderError: the place cannot be written.
     """
-    place = folder.resolve()
+    there = folder.is_dir()
     try:
-        with _room_beside(place) as room:
-            temporary = room / place.name
+        with _room_beside(folder / "inside" if there else folder) as room:
+            temporary = room / "new"
             temporary.mkdir()
             yield temporary
-            with suppress(FileNotFoundError):
-                place.rmdir()
-            temporary.rename(place)
+            for entry in temporary.iterdir() if there else ():
+                entry.rename(folder / entry.name)
+            if not there:
+                temporary.rename(folder)
     except OSError as error:
         raise FolderError(f"{folder} cannot be written ({error.strerror}): give another folder.") from error
 
 
 _ROOM = ".stockpot-tmp"  # ends the names of folders for what is not complete
+_FORGOTTEN = 86400.0  # seconds after the last change in such a folder
 
 
 @contextmanager
@@ -365,45 +368,24 @@ def _room_beside(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     _forget_rooms(path.parent)
     room = path.parent / f".{secrets.token_hex(8)}{_ROOM}"
-    with _sharing(path.parent):
-        room.mkdir()
-        try:
-            yield room
-        finally:
-            shutil.rmtree(room, ignore_errors=True)
+    room.mkdir()
+    try:
+        yield room
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
 
 
 @lru_cache(1024)
 def _forget_rooms(folder: Path) -> None:
-    """Delete what killed writers left in a folder, once a process, and only if nobody writes there now."""
-    with _sharing(folder, alone=True) as certain:
-        for room in folder.glob(f".*{_ROOM}") if certain else ():
-            shutil.rmtree(room, ignore_errors=True)
+    """Delete what killed writers left in a folder a day ago; once a process.
 
-
-@contextmanager
-def _sharing(folder: Path, alone: bool = False) -> Iterator[bool]:
-    """Hold a lock of a folder with all who write there now, or alone; tell whether the system has given it.
-
-    Whoever has it alone knows that all others are dead: a lock ends with its process. It is never waited for long.
+    Somebody may write there now, also from another computer: locks do not tell on every file system.
     """
-    if sys.platform == "win32":
-        yield False
-        return
-    import fcntl
-
-    handle = -1
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
-        held = True
-    except OSError:  # others write there, or this file system has no such locks
-        held = False
-    try:
-        yield held
-    finally:
-        if handle >= 0:
-            os.close(handle)
+    for room in folder.glob(f".*{_ROOM}"):
+        with suppress(OSError):
+            changed = max(path.stat().st_mtime for path in (room, *room.rglob("*")))
+            if time.time() - changed > _FORGOTTEN:
+                shutil.rmtree(room, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -417,7 +399,7 @@ class NoFile(OSError):
     """What is there is no file to be read as a whole: a pipe, a device, or too much."""
 
 
-def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+def read_bytes(path: Path, most: float = math.inf) -> bytes:
     """Return what is in an ordinary file; a pipe or a device would never come to its end.
 
     Raises:
@@ -429,7 +411,7 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
             raise NoFile(errno.EINVAL, "not an ordinary file", str(path))
         if status.st_size > most:
-            raise NoFile(errno.EFBIG, f"more than {most // 2**20} MB", str(path))
+            raise NoFile(errno.EFBIG, f"more than {most / 2**20:.0f} MB", str(path))
         return path.read_bytes()
     except ValueError as error:  # a sign that no name has
         raise NoFile(errno.EINVAL, str(error), str(path)) from None

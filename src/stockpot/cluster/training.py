@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from stockpot import project as disk
 from stockpot.cluster.storage import reason_of
-from stockpot.cluster.workers import cluster, rooms, start
+from stockpot.cluster.workers import cluster, left_of, rooms, start
 from stockpot.errors import WorkersLost
 from stockpot.learning.checkpoint import Checkpoint, Optimizers
 from stockpot.learning.compute import Compute, Fitted, Fitting, Here, Job, done_here, packed
@@ -54,21 +54,27 @@ def on_ray(address: str = "", workers: int | None = None) -> Iterator[Compute]:
         WrongUse: there is no cluster, or it has not so many processors.
     """
     with cluster(address):
-        rooms(workers)
-        yield _Ray(workers)
+        _, _, on_gpu = rooms(workers)
+        yield _Ray(workers, on_gpu)
 
 
 @dataclass(frozen=True)
 class _Ray:
     """The cluster that this process is connected to."""
 
-    workers: int | None
+    workers: int | None  # that were asked for
+    on_gpu: bool
+
+    @property
+    def left(self) -> int | None:
+        """Workers that were asked for and that there still is room for."""
+        return self.workers and left_of(self.workers, self.on_gpu)
 
     def engine(self, graph: Path, network: nn.Module) -> Engine:
         """Return what has the workers run a frozen network."""
         import ray
 
-        return _Spread(_ready(start(_Runner, self.workers, fewer=True)), [ray.put(graph.read_bytes())])
+        return _Spread(_ready(start(_Runner, self.left)), [ray.put(graph.read_bytes())])
 
     def fit(self, fitting: Fitting) -> Fitted:
         """Train a module with all workers, each with its share of every batch.
@@ -78,7 +84,7 @@ class _Ray:
         """
         if not fitting.can_be_shared:
             return done_here(fitting, Here(find_device("auto")))
-        return _Training(fitting, self.workers).run()
+        return _Training(fitting, self).run()
 
 
 def _ready(runners: list[Any]) -> list[Any]:
@@ -191,10 +197,10 @@ class _Told(Checkpoint):
 class _Training:
     """One training on a cluster, seen from where it was asked for."""
 
-    def __init__(self, fitting: Fitting, workers: int | None) -> None:
-        self.fitting, self.workers = fitting, workers
+    def __init__(self, fitting: Fitting, cluster: _Ray) -> None:
+        self.fitting, self.cluster = fitting, cluster
         self.at_work = False  # the first worker has begun, and none has died since
-        self.begun = False
+        self.waited = time.monotonic()  # since when
         self.told = 0  # epochs that `watch` knows of
         self.outcome: Fitted | Exception | None = None
 
@@ -238,10 +244,10 @@ class _Training:
             KeyboardInterrupt: it is to stop, and nobody works who could complete an epoch.
         """
         ended: Future[Exception] = Future()
-        workers = rooms(self.workers, by_node=True, most=self.fitting.most_processes, fewer=self.begun)
+        workers = rooms(self.cluster.left, by_node=True, most=self.fitting.most_processes)
         how = (settings, *workers, ended)
         threading.Thread(target=_have_ray_train, args=how, daemon=True).start()
-        self.at_work, since = False, time.monotonic()
+        self.at_work = False
         while True:
             done = bool(wait([ended], _LISTENING).done)
             stop = self.fitting.stop()
@@ -250,8 +256,10 @@ class _Training:
                 break
             if stop and not self.at_work:
                 raise KeyboardInterrupt
-            if not self.at_work and time.monotonic() - since > _PATIENCE:
-                since = time.monotonic()
+            if self.at_work:
+                self.waited = time.monotonic()
+            if time.monotonic() - self.waited > _PATIENCE:
+                self.waited = time.monotonic()
                 remark(self.fitting.progress, "Waiting for free processors on the cluster.")
         if self.at_work and self.outcome is None:
             remark(self.fitting.progress, "A worker died; all go on from the last checkpoint.")
@@ -265,7 +273,7 @@ class _Training:
             getattr(self, f"_on_{word}")(*what)
 
     def _on_begin(self) -> None:
-        self.begun = self.at_work = True
+        self.at_work = True
 
     def _on_progress(self, stage: str, done: int, total: int) -> None:
         self.fitting.progress(stage, done, total)

@@ -71,16 +71,13 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
 
 
-def rooms(
-    number: int | None, by_node: bool = False, most: int | None = None, fewer: bool = False
-) -> tuple[int, int, bool]:
+def rooms(number: int | None, by_node: bool = False, most: int | None = None) -> tuple[int, int, bool]:
     """Return how many workers there are to be, how many processors each can have, and whether each has a GPU.
 
     Args:
         number: of workers; by default one a GPU, or one a processor where there is no GPU.
         by_node: in place of one a processor, as many as there are nodes.
         most: of them, where nobody has said how many.
-        fewer: will do: a node may not have come back.
 
     Raises:
         WrongUse: there are not so many processors.
@@ -92,8 +89,6 @@ def rooms(
     gpus = [int(node.get("GPU", 0)) for node in nodes]
     usual = sum(gpus) or (sum(map(bool, processors)) if by_node else sum(processors))
     number = number or min(usual, most or usual)
-    if fewer:
-        number = min(number, sum(gpus) or sum(processors))
     on_gpu = number <= sum(gpus)
     places = list(zip(processors, gpus if on_gpu else processors, strict=True))
     if not 1 <= number <= sum(map(min, places)):
@@ -103,11 +98,21 @@ def rooms(
     return number, _threads(places, number), on_gpu
 
 
-def start(kind: type, number: int | None, fewer: bool = False) -> list[Any]:
+def left_of(number: int, on_gpu: bool) -> int:
+    """Return how many of some workers there is room for, where a node may not have come back."""
+    import ray
+
+    room = sum(
+        int(node["Resources"].get("GPU" if on_gpu else "CPU", 0)) for node in ray.nodes() if node["Alive"]
+    )
+    return max(1, min(number, room))
+
+
+def start(kind: type, number: int | None) -> list[Any]:
     """Start as many workers as `rooms` says, spread over the nodes."""
     import ray
 
-    number, threads, on_gpu = rooms(number, fewer=fewer)
+    number, threads, on_gpu = rooms(number)
     options = {"num_cpus": threads, "num_gpus": int(on_gpu), "scheduling_strategy": "SPREAD"}
     remote = ray.remote(max_restarts=_RESTARTS, max_task_retries=-1, **options)(kind)
     return [remote.remote(threads, "auto" if on_gpu else "cpu") for _ in range(number)]

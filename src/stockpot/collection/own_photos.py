@@ -62,7 +62,7 @@ def bring_own(
         brought = brought_in(opened)
         for done, (file, name) in enumerate(files, 1):
             try:
-                data = disk.read_bytes(file)
+                data = disk.read_bytes(file, disk.MOST_BYTES)
                 decode(data)
             except UnreadablePhoto as error:
                 refused.append(Refused(file, str(error)))

@@ -77,7 +77,9 @@ class Journal:
     def set_aside(self) -> list[dict[str, Any]]:
         """Moves of files that lie in `set-aside/` now."""
         rows = {row["target"]: row for moves in self.standing.values() for row in moves}
-        return [row for name, row in rows.items() if self._is_aside(row) and self._place(name).exists()]
+        return [
+            row for name, row in rows.items() if self._is_aside(row) and (self.project.folder / name).exists()
+        ]
 
     @property
     def verdicts(self) -> dict[str, dict[str, Any]]:
@@ -206,7 +208,8 @@ class Journal:
         return self.project.inside(name)
 
     def _is_aside(self, row: dict[str, Any]) -> bool:
-        return self.project.set_aside in self._place(row["target"]).parents
+        parts = Path(row["target"]).parts
+        return parts[:1] == (self.project.set_aside.name,) and ".." not in parts
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
         disk.append_lines(self.project.journal, rows)

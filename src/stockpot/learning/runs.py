@@ -258,8 +258,7 @@ def _other_recipes(project: disk.Project, recipe: dict[str, Any], split_fingerpr
         run = runs.get(folder.name)
         if run is None:  # unfinished: it matters only where there is something to go on from
             unfinished = any(folder.glob("checkpoint*.safetensors"))
-            before = read_recipe(folder) if unfinished else None
-            same = not unfinished or (before is not None and _without_hash(before) == _without_hash(recipe))
+            same = not unfinished or _is_begun(folder, recipe)
         elif run.split_fingerprint == split_fingerprint:
             same = run.recipe == recipe
         else:
@@ -267,6 +266,15 @@ def _other_recipes(project: disk.Project, recipe: dict[str, Any], split_fingerpr
         if not same:
             taken.add(folder.name.casefold())
     return taken
+
+
+def _is_begun(folder: Path, recipe: dict[str, Any]) -> bool:
+    """Tell whether a folder is that of a recipe."""
+    try:
+        before = read_recipe(folder)
+    except ProjectError:  # damaged: whose it was is not known any more
+        return False
+    return before is not None and _without_hash(before) == _without_hash(recipe)
 
 
 def _without_hash(recipe: dict[str, Any]) -> dict[str, Any]:

@@ -173,7 +173,8 @@ def read_graph(path: Path) -> bytes:
         ModelError: the file cannot be read.
     """
     with _opened(path, "is damaged") as file:
-        return bytes(file.get_tensor("graph")) if "graph" in file.keys() else b""  # noqa: SIM118
+        graph: bytes = file.get_tensor("graph").tobytes() if "graph" in file.keys() else b""  # noqa: SIM118
+        return graph
 
 
 @contextmanager

@@ -162,7 +162,7 @@ def _open(file: Path) -> tuple[Entry, Image.Image | None]:
     if file.is_dir():
         return {"refused": "is a folder: photos lie directly in their class folder"}, None
     try:
-        data = disk.read_bytes(file)
+        data = disk.read_bytes(file, disk.MOST_BYTES)
     except OSError as error:
         return {"refused": f"cannot be opened ({error.strerror})"}, None
     try:

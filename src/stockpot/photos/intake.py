@@ -68,7 +68,7 @@ def bring_in(project: Path | str, source: Path | str, progress: Progress = silen
         brought = brought_in(opened)
         for done, file in enumerate(files, 1):
             try:
-                data = disk.read_bytes(file)
+                data = disk.read_bytes(file, disk.MOST_BYTES)
             except OSError as error:
                 log.warning("skipped %s: cannot be opened (%s)", file, error.strerror)
             else:
@@ -133,6 +133,6 @@ def copy_in(
 def _has(file: Path, data: bytes) -> bool:
     """Tell whether a file has these bytes."""
     try:
-        return disk.read_bytes(file) == data
+        return disk.read_bytes(file, disk.MOST_BYTES) == data
     except OSError:
         return False

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stockpot.errors import UnreadablePhoto
-from stockpot.project import read_bytes
+from stockpot.project import MOST_BYTES, read_bytes
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP")  # MPO comes with JPEG
 NEEDS_HEIC = "is a HEIC photo: pip install 'stockpot[heic]'"
@@ -29,7 +29,7 @@ def read_photo(path: Path, at_least: int = 0) -> Image.Image:
         UnreadablePhoto: the file is gone, may not be read, or is not a picture.
     """
     try:
-        return decode(read_bytes(path), at_least)
+        return decode(read_bytes(path, MOST_BYTES), at_least)
     except OSError as error:
         raise UnreadablePhoto(f"cannot be opened ({error.strerror})") from None
 

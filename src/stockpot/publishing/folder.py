@@ -74,9 +74,18 @@ def surest_photo(model: ModelFile) -> Path | None:
         text = io.StringIO(disk.read_bytes(table).decode("utf-8", "surrogateescape"), newline="")
         rows = [row for row in csv.DictReader(text) if row["truth"] == row["label"]]
         rows.sort(key=lambda row: -float(row["probability"]))
-        return next((path for row in rows if (path := project.inside(row["path"])).exists()), None)
+        return next(filter(None, (_within(project, row["path"]) for row in rows)), None)
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise ProjectError(f"{table} cannot be read ({error}): train the run again.") from None
+
+
+def _within(project: disk.Project, name: str) -> Path | None:
+    """Return a photo of a project; None where it is gone, or where the name leads out of the project."""
+    try:
+        place = project.inside(name)
+    except ProjectError:
+        return None
+    return place if place.exists() else None
 
 
 def _show(predictor: Predictor, photo: Path, picture: Path, project: disk.Project | None) -> Example:
