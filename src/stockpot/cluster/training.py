@@ -37,6 +37,7 @@ from stockpot.progress import remark
 
 _TIMES = 4  # that a training is begun
 _PATIENCE = 30.0  # seconds until somebody begins
+_REST = 10.0  # seconds before all begin again where nobody could
 _LISTENING = 0.2  # seconds between two looks at what the first worker says
 
 
@@ -263,7 +264,17 @@ class _Training:
                 remark(self.fitting.progress, "Waiting for free processors on the cluster.")
         if self.at_work and self.outcome is None:
             remark(self.fitting.progress, "A worker died; all go on from the last checkpoint.")
+        elif self.outcome is None:
+            self._rest()
         return ended.result()
+
+    def _rest(self) -> None:
+        """Give the cluster time to notice that a node is gone."""
+        until = time.monotonic() + _REST
+        while time.monotonic() < until:
+            if self.fitting.stop():
+                raise KeyboardInterrupt
+            time.sleep(_LISTENING)
 
     def _hear(self, messages: Any, stop: bool) -> None:
         """Do what the workers' words ask for."""
