@@ -557,6 +557,9 @@ def main() -> None:
     options.add_argument("--writes", type=int, default=8, help="random writes a command")
     options.add_argument("--json", action="store_true")
     asked = options.parse_args()
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # in the background of a shell it would be ignored
     if not asked.json:
         print("| command | moments: rename, unlink, fsync, write | files | lost | ends | differ | rests |")
         print("|---|---|---|---|---|---|---|")
