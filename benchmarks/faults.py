@@ -227,7 +227,8 @@ def lasting(folder: Path) -> dict[str, str]:
     )
     roots = [folder / "source", *runs]
     files = [path for root in roots if root.is_dir() for path in files_below(root).values()]
-    return {str(path): digest(path) for path in files if not path.name.startswith("checkpoint")}
+    passing = re.compile(rf"/checkpoint\w*\.safetensors$|{REST.pattern}")
+    return {str(path): digest(path) for path in files if not passing.search(str(path))}
 
 
 def problems(folder: Path, photos: Counter[str], before: dict[str, str]) -> list[str]:
