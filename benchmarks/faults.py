@@ -356,7 +356,7 @@ def everywhere(found: Found, calls: tuple[str, ...]) -> Iterator[Aim]:
 def toward(found: Found, place: tuple[str, str], numbers: dict[tuple[str, str], list[int]]) -> Iterator[Aim]:
     """Aim at one place: at its number, or, where another thread is there first, after all that can be kept is."""
     renames = [number for (name, _), some in numbers.items() if name == "rename" for number in some]
-    again = range(1, numbers[place][0] + 1)
+    again = range(1, min(numbers[place][0], 12) + 1)
     for aim in (
         (place[:1], numbers[place][0]),
         (("rename",), max(renames)),
