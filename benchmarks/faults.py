@@ -28,7 +28,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +49,7 @@ CALLS = {
     "fsync": ("fsync", "fdatasync"),
     "write": ("write", "pwrite64", "writev"),
 }
+Aim = tuple[tuple[str, ...], int]  # calls, and the number of the one that kills
 MAY_DIFFER = {"time", "seconds"}  # fields of JSON that tell of the moment, not of the result
 REST = re.compile(r"\.[0-9a-f]{16}\.stockpot-tmp(?:/\.tmp\w+)?")  # where something is not complete
 LINE = re.compile(r"(\d+) +(\w+)\((.*)")
@@ -226,7 +226,9 @@ def lasting(folder: Path) -> dict[str, str]:
         else []
     )
     roots = [folder / "source", *runs]
-    return {str(path): digest(path) for root in roots if root.is_dir() for path in files_below(root).values()}
+    files = [path for root in roots if root.is_dir() for path in files_below(root).values()]
+    passing = re.compile(rf"/checkpoint\w*\.safetensors$|{REST.pattern}")
+    return {str(path): digest(path) for path in files if not passing.search(str(path))}
 
 
 def problems(folder: Path, photos: Counter[str], before: dict[str, str]) -> list[str]:
@@ -312,13 +314,12 @@ def chain(
     command: Command,
     found: Found,
     undisturbed: dict[str, Any],
-    calls: tuple[str, ...],
-    numbers: Iterator[int],
+    aims: Iterator[Aim],
 ) -> None:
     """Kill a command at some calls again and again, each going on from the last, until one ends by itself."""
     folder = bench.copy(command.needs, "copy")
     photos, before, finished = photos_of(folder), lasting(folder), False
-    for when in numbers:
+    for calls, when in aims:
         ran = bench.run(command, folder, calls, when)
         where = f"{calls[0]} {when} ({ran.hit.path if ran.hit else 'ended'})"
         found.lost += [f"{where}: {problem}" for problem in problems(folder, photos, before)]
@@ -337,19 +338,32 @@ def chain(
         ran = bench.run(command, folder)
         found.lost += problems(folder, photos, before)
     if ran.code != command.code and not finished:  # `publish` refuses a folder that is complete already
-        found.lost.append(f"{calls[0]}: cannot go on: {ran.said[-300:]}")
+        found.lost.append(f"it cannot go on: {ran.said[-300:]}")
     found.ends += 1
     found.rests_at_the_end = max(found.rests_at_the_end, len(rests_in(folder)))
     now = results(folder)
     found.differ |= {name for name in now | undisturbed if now.get(name) != undisturbed.get(name)}
 
 
-def everywhere(found: Found) -> Iterator[int]:
-    """Yield 1, or one more wherever the place of the last kill was hit before."""
+def everywhere(found: Found, calls: tuple[str, ...]) -> Iterator[Aim]:
+    """Aim at the first of some calls, or one later wherever the place of the last kill was hit before."""
     when, known = 1, -1
     while True:
-        yield when
+        yield calls, when
         when, known = when + (len(found.places) == known), len(found.places)
+
+
+def toward(found: Found, place: tuple[str, str], numbers: dict[tuple[str, str], list[int]]) -> Iterator[Aim]:
+    """Aim at one place: at its number, or, where another thread is there first, after all that can be kept is."""
+    renames = [number for (name, _), some in numbers.items() if name == "rename" for number in some]
+    again = range(1, min(numbers[place][0], 12) + 1)
+    for aim in (
+        (place[:1], numbers[place][0]),
+        (("rename",), max(renames)),
+        *((place[:1], k) for k in again),
+    ):
+        if place not in found.places:
+            yield aim
 
 
 def look(bench: Bench, name: str) -> tuple[Found, dict[str, Any], dict[tuple[str, str], list[int]]]:
@@ -372,7 +386,7 @@ def kill_once(bench: Bench, name: str, when: int) -> Found:
     folder = bench.copy(command.needs, "copy")
     whole = bench.run(command, folder)
     assert whole.code == command.code, whole.said
-    chain(bench, command, found, results(folder), CALLS["rename"], iter([when]))
+    chain(bench, command, found, results(folder), iter([(CALLS["rename"], when)]))
     return found
 
 
@@ -381,21 +395,18 @@ def measure(bench: Bench, name: str, writes: int, chance: random.Random) -> Foun
     command = COMMANDS[name]
     found, undisturbed, numbers = look(bench, name)
     for kind in ("rename", "fsync"):
-        chain(bench, command, found, undisturbed, CALLS[kind], everywhere(found))
-    for place, shift in product(
-        numbers, (0, 1, -1)
-    ):  # unlinks, and what chains passed over: killed there once
-        if kind_of(place[0]) != "write" and place not in found.places and numbers[place][0] + shift:
-            chain(bench, command, found, undisturbed, place[:1], iter([numbers[place][0] + shift]))
+        chain(bench, command, found, undisturbed, everywhere(found, CALLS[kind]))
+    for place in numbers:  # unlinks, and what chains passed over
+        if kind_of(place[0]) != "write" and place not in found.places:
+            chain(bench, command, found, undisturbed, toward(found, place, numbers))
     there = [
         (place[0], number) for place in numbers if kind_of(place[0]) == "write" for number in numbers[place]
     ]
     for _ in range(writes):  # chains; most are cut short by a run that ends
         left = writes - found.moments["write"]
         if there and left > 0:
-            call, _ = chance.choice(there)
-            some = [number for name, number in there if name == call]
-            chain(bench, command, found, undisturbed, (call,), iter(chance.choices(some, k=left)))
+            aims = [((name,), number) for name, number in chance.choices(there, k=left)]
+            chain(bench, command, found, undisturbed, iter(aims))
     found.missed = {place for place in numbers if kind_of(place[0]) != "write"} - found.places
     return found
 
@@ -547,6 +558,9 @@ def main() -> None:
     options.add_argument("--writes", type=int, default=8, help="random writes a command")
     options.add_argument("--json", action="store_true")
     asked = options.parse_args()
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # in the background of a shell it would be ignored
     if not asked.json:
         print("| command | moments: rename, unlink, fsync, write | files | lost | ends | differ | rests |")
         print("|---|---|---|---|---|---|---|")
