@@ -96,6 +96,7 @@ def _one_process(entrance: str, first: int, end: int, seed: int, sandbox: Path, 
     """Feed inputs to one process until it ends; return the number of the next input."""
     command = [sys.executable, __file__, "--child", str(sandbox), "--entrance", entrance, "--seed", str(seed)]
     environment = os.environ | {"TMPDIR": str(sandbox / "tmp"), "XDG_CACHE_HOME": str(sandbox / "cache")}
+    environment |= {"TORCHINDUCTOR_CACHE_DIR": str(sandbox / "cache" / "torch")}
     environment |= {"HOME": str(sandbox / "tmp"), "HTTP_PROXY": "", "HTTPS_PROXY": "", "NO_PROXY": ""}
     log = sandbox.with_name(f"{entrance}.log")
     with log.open("a") as errors, subprocess.Popen(

@@ -85,7 +85,9 @@ def cluster(store):
     head = ["--head", "--port", port, "--ray-client-server-port", client, "--include-dashboard=false"]
     with ExitStack() as ends:
         nodes = []
-        for given in (head, ["--address", f"127.0.0.1:{port}"]):
+        # an address of its own: else a command may be connected to either, also to the one that is killed
+        other = ["--address", f"127.0.0.1:{port}", "--node-ip-address", "127.0.0.2"]
+        for given in (head, other):
             start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus", 1, *given]
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
             path = os.pathsep.join(
