@@ -45,9 +45,8 @@ def cluster(address: str = "") -> Iterator[None]:
             how = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
             try:
                 ray.init(address or None, **how)
-            except (
-                ConnectionAbortedError
-            ):  # Ray's server for clients now and then cannot start a process (2.60)
+            except ConnectionAbortedError:
+                # Ray's server for clients now and then cannot start a process (2.60)
                 ray.init(address, **how)
         except (ImportError, OSError, RuntimeError, ValueError) as error:
             raise WrongUse(
