@@ -130,6 +130,15 @@ def test_what_timm_does_not_have_is_published_as_onnx_alone(lab, tmp_path):
         assert any(reason in stage for stage in said) and reason in card and "library_name: onnx" in card
 
 
+def test_what_a_killed_publish_left_in_an_empty_folder_is_nothing(lab, tmp_path):
+    """The folder is given again, and a day later it is gone."""
+    rest = tmp_path / "out" / ".0123456789abcdef.stockpot-tmp"
+    rest.mkdir(parents=True)
+    os.utime(rest, (0, 0))
+    publish(next(run for run in lab.study.runs if run.name == "scratch"), tmp_path / "out", "")
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["README.md", "model.onnx"]
+
+
 def test_nothing_is_overwritten_and_nothing_half_done_stays(trained, tmp_path, monkeypatch):
     """A folder that holds something, a photo that is none, a network of timm that computes something else."""
     (tmp_path / "mine").mkdir()

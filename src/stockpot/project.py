@@ -362,6 +362,11 @@ _ROOM = ".stockpot-tmp"  # ends the names of folders for what is not complete
 _FORGOTTEN = 86400.0  # seconds after the last change in such a folder
 
 
+def is_rest(entry: Path) -> bool:
+    """Tell whether something is what a writer has not completed: it is at work, or was killed."""
+    return entry.name.endswith(_ROOM)
+
+
 @contextmanager
 def _room_beside(path: Path) -> Iterator[Path]:
     """Yield a new hidden folder beside `path`, deleted at the end with all that writers have left in it."""

@@ -39,7 +39,7 @@ def write_folder(
         UnreadablePhoto: the example is not a picture that can be decoded.
         FolderError: the folder cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or not all(map(disk.is_rest, folder.iterdir()))):
         raise WrongUse(f"{folder} holds something already: give a new folder, so that nothing is lost.")
     with disk.filling(folder) as inner:
         fill(inner, predictor, name, example, progress)
