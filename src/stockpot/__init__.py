@@ -15,9 +15,9 @@ The house, in the order in which data flows::
     backbones/    catalog · backbone · xception · cifar_resnet · timm_models · keras_files · weight_files ·
                   downloads · weights · graph
     learning/     recipes · classifier · freezing · starting · features · augmentation · prefixes · inputs ·
-                  devices · group · folding · fitting · precision · checkpoint · stopping · compute · torchrun ·
-                  training · forecast · evaluation · calibration · knowing · saving · seeds · runs · live_head ·
-                  resampling · comparison · models · predictions · status · pretraining · muon
+                  devices · surroundings · group · folding · fitting · precision · checkpoint · stopping · compute ·
+                  torchrun · training · forecast · evaluation · calibration · knowing · saving · seeds · runs ·
+                  live_head · resampling · comparison · models · predictions · status · pretraining · muon
     curation/     findings · checks · shortcuts · known_by_sight · journal · curation · review
     explanation/  explanation · channels · faithfulness · shortcuts · neighbors · mistakes · selection · blind
     publishing/   agreement · page · export · timm_folder · card · folder · hub · publish · listening ·

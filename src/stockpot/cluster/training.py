@@ -212,7 +212,8 @@ class _Training:
 
         job = packed(self.fitting)
         node = ray.get_runtime_context().get_node_id()  # not one that comes and goes
-        beside = NodeAffinitySchedulingStrategy(node, soft=True)
+        # soft would place what needs no processor anywhere (Ray 2.60)
+        beside = NodeAffinitySchedulingStrategy(node, soft=False)
         messages = ray.remote(num_cpus=0, scheduling_strategy=beside)(_Messages).remote(job.taken_up)
         settings = {"messages": messages, "job": [ray.put(job)]}
         lost = 0
@@ -225,10 +226,6 @@ class _Training:
                         f"The training was lost {lost} times ({reason_of(failure)}): look whether its workers have "
                         f"memory enough and the packages of this process; the same command goes on."
                     )
-        except ray.exceptions.RayError as error:
-            raise WorkersLost(
-                f"The cluster was lost ({reason_of(error)}): the same command goes on."
-            ) from None
         except BaseException:
             with suppress(Exception):
                 messages.hear.remote(True)  # the workers need not go on

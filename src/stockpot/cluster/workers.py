@@ -31,6 +31,7 @@ def cluster(address: str = "") -> Iterator[None]:
 
     Raises:
         WrongUse: Ray is not installed, or no cluster answers there.
+        WorkersLost: it answers no more.
     """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -57,6 +58,8 @@ def cluster(address: str = "") -> Iterator[None]:
     ray._private.worker._worker_logs_enabled = False  # it would print on stdout, which carries data only
     try:
         yield
+    except (ray.exceptions.RayError, ConnectionError) as error:
+        raise WorkersLost(f"The cluster was lost ({reason_of(error)}): the same command goes on.") from None
     finally:
         ray._private.worker._worker_logs_enabled = shown
         if ours:
