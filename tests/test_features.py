@@ -62,5 +62,5 @@ def test_a_photo_that_breaks_meanwhile_is_named(project, solar):
     photo = solar.split.training[0]
     broken = project.folder / photo.path.relative_to(solar.project)
     broken.write_bytes(b"")
-    with pytest.raises(UnreadablePhoto, match=f"{broken.name} is empty.*run the command again"):
+    with pytest.raises(UnreadablePhoto, match=f"{broken.name} has other bytes now.*run the command again"):
         extract(project, [type(photo)(broken, photo.label, photo.sha256, 1, 1)], solar)

@@ -5,7 +5,14 @@ import pytest
 from PIL import Image
 
 from stockpot.errors import UnreadablePhoto
-from stockpot.photos.preprocessing import Preprocessing, prepare, stream_prepared
+from stockpot.photos.photo import Photo, fingerprint
+from stockpot.photos.preprocessing import (
+    Preprocessing,
+    prepare,
+    read_prepared,
+    stream_photos,
+    stream_prepared,
+)
 
 GRAY = (127.5, 127.5, 127.5)
 
@@ -59,3 +66,18 @@ def test_a_stream_keeps_order_and_names_bad_files(tmp_path, make_photo):
     assert [path for path, _ in answers] == paths
     bad = [path.name for path, answer in answers if isinstance(answer, UnreadablePhoto)]
     assert bad == ["empty.png", "gone.png"]
+
+
+def test_a_photo_that_has_other_bytes_by_now_is_refused(tmp_path, make_photo):
+    """What is computed from it would be remembered under the sha256 of bytes that are gone."""
+    paths = [make_photo(tmp_path / "class" / f"{i}.png", seed=i) for i in range(3)]
+    photos = [Photo(path, "class", fingerprint(path.read_bytes()), 1, 1) for path in paths]
+    preprocessing = Preprocessing(16, GRAY, GRAY)
+    for path, pixels in zip(paths, stream_photos(photos, preprocessing), strict=True):
+        assert np.array_equal(pixels, read_prepared(path, preprocessing))
+    make_photo(paths[1], seed=7)
+    with pytest.raises(UnreadablePhoto, match="1.png has other bytes now: .* run the command again"):
+        list(stream_photos(photos, preprocessing))
+    paths[1].unlink()
+    with pytest.raises(UnreadablePhoto, match="1.png cannot be opened"):
+        list(stream_photos(photos, preprocessing))

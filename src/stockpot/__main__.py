@@ -1,5 +1,17 @@
-"""`python -m stockpot` is `stockpot`."""
+"""The command `stockpot`, also as `python -m stockpot`: Ctrl-C ends it in order while it still imports, too."""
 
-from stockpot.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        from stockpot.cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stockpot.errors import UnreadablePhoto
 from stockpot.photos.photo import Photo, short_name
-from stockpot.photos.pixels import read_photo
+from stockpot.photos.pixels import bytes_of, decode
 
 FEWEST = 10  # photos of a class below which it is left out
 FOLDS = 5
@@ -59,7 +59,8 @@ def look_at(photo: Photo) -> Looks:
         UnreadablePhoto: it has changed since it was indexed.
     """
     try:
-        pixels = np.asarray(read_photo(photo.path))
+        data = bytes_of(photo)
+        pixels = np.asarray(decode(data))
     except UnreadablePhoto as error:
         raise UnreadablePhoto(f"{short_name(photo.path)} {error}: try again.") from None
     area = photo.width * photo.height
@@ -67,7 +68,7 @@ def look_at(photo: Photo) -> Looks:
     return Looks(
         size=math.log(area),
         shape=math.log(photo.width / photo.height),
-        compression=math.log(photo.path.stat().st_size / area),
+        compression=math.log(len(data) / area),
         brightness=float(pixels.mean()),
         colour=float(np.ptp(pixels, axis=2).mean()),
         range=float((highest.astype(int) - lowest).max()),

@@ -12,7 +12,7 @@ hardly uses, or one amid the subject, is not found, and photos without any mark 
 `N` photos, `n` of them of a class, `K` classes, `P` places, `h`, `w` cells of a feature map, `S` input size.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockpot import project as disk
-from stockpot.errors import ProjectError, UnreadablePhoto
+from stockpot.errors import ProjectError
 from stockpot.learning.features import cached_features
 from stockpot.learning.models import model_engine
 from stockpot.learning.runs import Run, short_hash
@@ -30,7 +30,7 @@ from stockpot.model.activation_maps import activation_maps
 from stockpot.model.model_file import ModelFile, read_model
 from stockpot.model.prediction import Predictor
 from stockpot.photos.photo import Photo
-from stockpot.photos.preprocessing import Pixels, Preprocessing, stream_prepared
+from stockpot.photos.preprocessing import Pixels, stream_photos
 from stockpot.photos.splits import Split
 from stockpot.progress import Progress, silent
 
@@ -282,7 +282,7 @@ def _see(project: disk.Project, predictor: Predictor, photos: Sequence[Photo], p
         project, photos, model.key, model.preprocessing, lambda: predictor.engine, progress
     )
     cams = np.stack([activation_maps(features.maps(i), model.weight) for i in range(len(photos))])
-    prepared = _prepared(photos, model.preprocessing)
+    prepared = stream_photos(photos, model.preprocessing)
     return _Seen(
         photos=photos,
         truth=np.array([model.class_names.index(photo.label) for photo in photos]),
@@ -290,14 +290,6 @@ def _see(project: disk.Project, predictor: Predictor, photos: Sequence[Photo], p
         bias=model.bias,
         flat=np.stack([measure_detail(pixels, *cams.shape[2:]) < FLAT for pixels in prepared]),
     )
-
-
-def _prepared(photos: Sequence[Photo], preprocessing: Preprocessing) -> Iterator[Pixels]:
-    """Yield photos as a network receives them."""
-    for path, pixels in stream_prepared((photo.path for photo in photos), preprocessing):
-        if isinstance(pixels, UnreadablePhoto):
-            raise UnreadablePhoto(f"{path} {pixels}: it changed while it was read; run the command again.")
-        yield pixels
 
 
 def measure_detail(pixels: Pixels, height: int, width: int) -> NDArray[np.float64]:
@@ -412,7 +404,7 @@ def _take_apart(predictor: Predictor, seen: _Seen, progress: Progress) -> tuple[
     """Return how photos are classified of which parts are left."""
     photos = seen.photos[:TAKEN_APART]
     border, given, right = _places(*seen.flat.shape[1:]).get("border"), seen.given, []
-    for i, pixels in enumerate(_prepared(photos, predictor.model.preprocessing)):
+    for i, pixels in enumerate(stream_photos(photos, predictor.model.preprocessing)):
         most = _most(seen.cams[i, given[i]])
         parts = {"evidence": most, "rest": ~most}
         if border is not None:

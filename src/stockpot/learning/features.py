@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockpot import project as disk
-from stockpot.errors import ProjectError, UnreadablePhoto
+from stockpot.errors import ProjectError
 from stockpot.model.engine import Engine
 from stockpot.photos.photo import Photo
-from stockpot.photos.preprocessing import Pixels, Preprocessing, stream_prepared
+from stockpot.photos.preprocessing import Pixels, Preprocessing, stream_photos
 from stockpot.progress import Progress, silent
 
 
@@ -56,7 +56,7 @@ def cached_features(
         progress: told after every batch.
 
     Raises:
-        UnreadablePhoto: a photo that could be read before cannot be read now.
+        UnreadablePhoto: a photo is gone, or has other bytes now.
         Busy, FolderError: the cache cannot be written.
     """
     cache = _Cache(project.features / key)
@@ -167,10 +167,7 @@ def _batches(
     """Yield sha256 and pixels `(n, S, S, 3)` of `count` photos at a time."""
     names: list[str] = []
     batch: list[Pixels] = []
-    stream = stream_prepared((photo.path for photo in photos), preprocessing)
-    for photo, (path, pixels) in zip(photos, stream, strict=True):
-        if isinstance(pixels, UnreadablePhoto):
-            raise UnreadablePhoto(f"{path} {pixels}: it changed while it was read; run the command again.")
+    for photo, pixels in zip(photos, stream_photos(photos, preprocessing), strict=True):
         names.append(photo.sha256)
         batch.append(pixels)
         if len(batch) == count:

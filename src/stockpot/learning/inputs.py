@@ -13,12 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stockpot.errors import UnreadablePhoto
 from stockpot.learning.augmentation import seed_of, varied
 from stockpot.learning.prefixes import Views
 from stockpot.learning.recipes import Recipe
 from stockpot.photos.photo import Photo
-from stockpot.photos.preprocessing import Preprocessing, stream_prepared
+from stockpot.photos.preprocessing import Preprocessing, stream_photos
 from stockpot.progress import Progress, silent
 
 SMALL = 64  # pixels on each side of a photo, of which a whole batch fits into memory anyway
@@ -78,14 +77,11 @@ def read_pixels(photos: Sequence[Photo], preprocessing: Preprocessing, progress:
     """Return photos as a network receives them: `(N, S, S, 3)`, uint8; 200 MB a thousand at 256 pixels.
 
     Raises:
-        UnreadablePhoto: a photo that could be read before cannot be read now.
+        UnreadablePhoto: a photo is gone, or has other bytes now.
     """
     size = preprocessing.image_size
     pixels: NDArray[np.uint8] = np.empty((len(photos), size, size, 3), np.uint8)
-    stream = stream_prepared((photo.path for photo in photos), preprocessing)
-    for row, (path, prepared) in enumerate(stream):
-        if isinstance(prepared, UnreadablePhoto):
-            raise UnreadablePhoto(f"{path} {prepared}: it changed while it was read; run the command again.")
+    for row, prepared in enumerate(stream_photos(photos, preprocessing)):
         pixels[row] = prepared
         progress("reading photos", row + 1, len(photos))
     return torch.from_numpy(pixels)

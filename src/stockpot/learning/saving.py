@@ -33,7 +33,7 @@ from stockpot.model.engine import BATCH_SIZE, available_threads
 from stockpot.model.model_file import UNCALIBRATED, Calibration, ModelFile, read_model, write_model
 from stockpot.model.prediction import softmax
 from stockpot.model.rejection import Rejection
-from stockpot.photos.preprocessing import read_prepared
+from stockpot.photos.preprocessing import stream_photos
 from stockpot.photos.splits import Split
 
 TOLERANCE = 1e-3  # of logits, where they reach 1: cached features against the whole torch network
@@ -143,7 +143,7 @@ def _check(trained: Trained, model: ModelFile, features: Features) -> Checks:
     """
     logits, sides = trained.logits, trained.split
     photos = sides.validation[:CHECKED_PHOTOS]
-    pixels = torch.from_numpy(np.stack([read_prepared(photo.path, model.preprocessing) for photo in photos]))
+    pixels = torch.from_numpy(np.stack(list(stream_photos(photos, model.preprocessing))))
     backbone = trained.classifier.backbone
     maps, computed = _forward(backbone, trained.classifier.head, pixels)
     head = nn.Linear(*reversed(model.weight.shape))

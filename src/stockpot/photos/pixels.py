@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stockpot.errors import UnreadablePhoto
+from stockpot.photos.photo import Photo, fingerprint
 from stockpot.project import MOST_BYTES, read_bytes
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP")  # MPO comes with JPEG
@@ -28,10 +29,31 @@ def read_photo(path: Path, at_least: int = 0) -> Image.Image:
     Raises:
         UnreadablePhoto: the file is gone, may not be read, or is not a picture.
     """
+    return decode(photo_bytes(path), at_least)
+
+
+def photo_bytes(path: Path) -> bytes:
+    """Return what is in the file `path`.
+
+    Raises:
+        UnreadablePhoto: it is gone, may not be read, or has more than `MOST_BYTES`.
+    """
     try:
-        return decode(read_bytes(path, MOST_BYTES), at_least)
+        return read_bytes(path, MOST_BYTES)
     except OSError as error:
         raise UnreadablePhoto(f"cannot be opened ({error.strerror})") from None
+
+
+def bytes_of(photo: Photo) -> bytes:
+    """Return what is in a photo's file: what is computed from it may be remembered under the photo's sha256.
+
+    Raises:
+        UnreadablePhoto: the file is gone, or has other bytes than when the photo was listed.
+    """
+    data = photo_bytes(photo.path)
+    if fingerprint(data) != photo.sha256:
+        raise UnreadablePhoto("has other bytes now")
+    return data
 
 
 def decode(data: bytes, at_least: int = 0, most: int = MAX_PIXELS) -> Image.Image:

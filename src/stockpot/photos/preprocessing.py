@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image
 
 from stockpot.errors import UnreadablePhoto
-from stockpot.photos.pixels import read_photo
+from stockpot.photos.photo import Photo
+from stockpot.photos.pixels import bytes_of, decode, read_photo
 from stockpot.shapes import Misshapen, made
 
 Pixels = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]
@@ -101,6 +102,24 @@ def stream_prepared(
 ) -> Iterator[tuple[Path, Pixels | UnreadablePhoto]]:
     """Yield `read_prepared` of every path, in order, as `stream_read` does."""
     return stream_read(paths, lambda path: read_prepared(path, preprocessing), threads, ahead)
+
+
+def stream_photos(photos: Iterable[Photo], preprocessing: Preprocessing) -> Iterator[Pixels]:
+    """Yield photos as a network receives them, in order: `(S, S, 3)`, uint8.
+
+    Raises:
+        UnreadablePhoto: a file is gone, or has other bytes than when it was listed.
+    """
+
+    def read(photo: Photo) -> Pixels:
+        return prepare(decode(bytes_of(photo), at_least=2 * preprocessing.image_size), preprocessing)
+
+    for photo, pixels in stream_read(photos, read):
+        if isinstance(pixels, UnreadablePhoto):
+            raise UnreadablePhoto(
+                f"{photo.path} {pixels}: it changed during the work; run the command again."
+            )
+        yield pixels
 
 
 def stream_read(
