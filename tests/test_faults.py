@@ -1,5 +1,6 @@
-"""One kill a command; all moments are in `benchmarks/faults.py`."""
+"""One moment of each fault; many more are in `benchmarks/faults.py` and `benchmarks/troubles.py`."""
 
+import os
 import shutil
 import sys
 
@@ -7,19 +8,56 @@ import pytest
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
+import cases
 import faults
+import troubles
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
     if shutil.which("strace") is None:
         pytest.skip("no strace: install the package strace")
-    with faults.bench_in(tmp_path_factory.mktemp("faults")) as bench:
+    with cases.bench_in(tmp_path_factory.mktemp("faults")) as bench:
         yield bench
 
 
-@pytest.mark.parametrize("name", faults.COMMANDS)
+@pytest.fixture(scope="module")
+def ground(bench):
+    if os.geteuid() or troubles.faketime() is None:
+        pytest.skip("small disks need root, another clock the package faketime: run as root, install it")
+    return troubles.Ground(bench)
+
+
+@pytest.mark.parametrize("name", cases.COMMANDS)
 def test_killed_where_it_renames_it_goes_on(bench, name):
     """SIGKILL at its second rename: nothing is lost, and the same command ends as an undisturbed one."""
-    found = faults.kill_once(bench, name, when=2)
+    found = faults.once(bench, name, "kill", when=2)
     assert (found.moments.total(), found.lost, found.differ) == (1, [], set())
+
+
+@pytest.mark.parametrize("by", ["interrupt", "full", "broken"])
+def test_disturbed_where_it_renames_it_says_so_and_goes_on(bench, by):
+    """Ctrl-C, a full and a broken disk: one line, nothing is lost, and the end is that of an undisturbed run."""
+    found = faults.once(bench, "curate", by, when=2)
+    assert (found.moments.total(), found.lost, found.differ) == (1, [], set())
+
+
+@pytest.mark.parametrize(
+    ("trouble", "name"),
+    [
+        ("full-disk", "collect --from"),
+        ("file-limit", "split"),
+        ("read-only", "curate"),
+        ("vanishing", "collect --from"),
+        ("changing", "split"),
+        ("clock-back", "split"),
+        ("two-at-once", "curate"),
+        ("little-memory", "split"),
+    ],
+)
+def test_in_trouble_it_says_so_and_loses_nothing(ground, monkeypatch, trouble, name):
+    """It does its work all the same or says why not; afterwards the same command ends as an undisturbed one."""
+    monkeypatch.setattr(troubles, "TRIES", 2)
+    monkeypatch.setattr(troubles, "OPENINGS", 1)
+    came = troubles.TROUBLES[trouble](ground, name)
+    assert came.tried and (came.lost, came.differ) == ([], set())
