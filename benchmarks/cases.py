@@ -230,6 +230,14 @@ def ask(address: str, method: str, path: str, body: bytes = b"") -> Any:
         return json.loads(line.getresponse().read())
 
 
+def _work(address: str) -> Any:
+    """Return what the web app does just now: the first event that it tells."""
+    with closing(http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)) as line:
+        line.request("GET", "/api/work")
+        told = next(one for one in line.getresponse() if one.startswith(b"data:"))
+        return json.loads(told.removeprefix(b"data:"))
+
+
 def drive(server: subprocess.Popen[str], folder: Path) -> None:
     """Bring a photo in, set another aside, write notes, train: what is not done yet. Then end the server."""
     assert server.stdout
@@ -250,9 +258,7 @@ def drive(server: subprocess.Popen[str], folder: Path) -> None:
             ask(address, "POST", "/api/finish/notes", json.dumps(told).encode())
         order = {"recipe": "cifar", "name": "again", "changes": {"epochs": 5}}
         ask(address, "POST", "/api/train", json.dumps(order).encode())
-        until = time.monotonic() + 60  # where it cannot train it has said so
-        done = folder / "food/runs/again/evaluation.json"
-        while server.poll() is None and not done.exists() and time.monotonic() < until:
+        while server.poll() is None and _work(address)["running"]:
             time.sleep(0.1)
     if server.poll() is None:
         os.killpg(server.pid, signal.SIGINT)

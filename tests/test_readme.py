@@ -56,9 +56,3 @@ def test_readme_starts_with_the_two_commands():
     assert [line.split("#")[0].strip() for line in first.splitlines()] == ["make demo", "make test"]
     makefile = (ROOT / "Makefile").read_text()
     assert all(f"\n{target}:" in makefile for target in ("demo", "test"))
-
-
-def test_pictures_and_links_lead_somewhere():
-    """No picture and no file that README points to is missing."""
-    for target in re.findall(r"\]\(([^)]+)\)", README):
-        assert (ROOT / target).exists(), target
