@@ -242,15 +242,17 @@ def drive(server: subprocess.Popen[str], folder: Path) -> None:
     """Bring a photo in, set another aside, write notes, train: what is not done yet. Then end the server."""
     assert server.stdout
     address = server.stdout.readline().strip()
-    with suppress(OSError, http.client.HTTPException, ValueError):  # it was killed
+    with suppress(
+        OSError, http.client.HTTPException, ValueError, KeyError
+    ):  # it was killed, or is in trouble
         photo = (folder / "new" / "own.png").read_bytes()
         ask(address, "POST", "/api/collect/photos?label=monocrystalline%20defective&name=own.png", photo)
         state = ask(address, "GET", "/api/review")
-        while "waiting" in state:
+        while "waiting" in state and not _work(address)["error"]:
             time.sleep(0.05)
             state = ask(address, "GET", "/api/review")
         aside = min(file.name for file in disk.class_entries(folder / "source"))
-        for key in [one["key"] for one in state["photos"] if one["name"] == aside]:
+        for key in [one["key"] for one in state.get("photos", []) if one["name"] == aside]:
             ask(address, "POST", "/api/review/decisions", json.dumps({"key": key}).encode())
         notes = ask(address, "GET", "/api/finish")
         told = {"text": "## 8\n\nBright is current.\n", "version": notes["version"]}

@@ -58,6 +58,5 @@ def test_disturbed_where_it_renames_it_says_so_and_goes_on(bench, by):
 def test_in_trouble_it_says_so_and_loses_nothing(ground, monkeypatch, trouble, name):
     """It does its work all the same or says why not; afterwards the same command ends as an undisturbed one."""
     monkeypatch.setattr(troubles, "TRIES", 2)
-    monkeypatch.setattr(troubles, "OPENINGS", 1)
     came = troubles.TROUBLES[trouble](ground, name)
     assert came.tried and (came.lost, came.differ) == ([], set())

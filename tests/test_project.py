@@ -136,3 +136,14 @@ def test_broken_json_is_a_sentence(tmp_path):
     (tmp_path / "split.json").write_text("{")
     with pytest.raises(ProjectError, match=r"split\.json"):
         read_json(tmp_path / "split.json")
+
+
+def test_a_lock_that_cannot_be_made_is_said(tmp_path):
+    """Whatever the reason is: no rights, a disk for reading only, something else of that name."""
+    project = create_project(tmp_path / "project")
+    (project.folder / ".lock").mkdir()
+    with (
+        pytest.raises(FolderError, match=r"project cannot be written \(Is a directory\): make it writable"),
+        project.writing(),
+    ):
+        pass

@@ -17,7 +17,7 @@ import typer
 
 from stockpot import __version__
 from stockpot.display import show_progress
-from stockpot.errors import StockpotError, WrongUse
+from stockpot.errors import OUT_OF_MEMORY, StockpotError, WrongUse, is_out_of_memory
 from stockpot.photos.photo import describe_refused, short_name
 
 if TYPE_CHECKING:
@@ -38,10 +38,14 @@ class _Commands(typer.core.TyperGroup):
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
             raise typer.Exit(0) from None
-        except OSError as error:
-            _say(
-                f"Error: {error.filename or 'A file'} cannot be used ({error.strerror}): free space or rights."
-            )
+        except Exception as error:
+            if is_out_of_memory(error):
+                _say(f"Error: {OUT_OF_MEMORY}")
+            elif isinstance(error, OSError):
+                name = error.filename or "A file"
+                _say(f"Error: {name} cannot be used ({error.strerror}): free space or rights.")
+            else:
+                raise
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             _say("Stopped. What was finished is kept; give the same command again to go on.")

@@ -77,3 +77,12 @@ class Busy(StockpotError):
 
 class FolderError(StockpotError):
     """A folder cannot be written: it is read-only, or the disk is full."""
+
+
+OUT_OF_MEMORY = "There is too little memory: close other programs, or learn with a lower --batch-size."
+_SAID = ("can't allocate memory", "Cannot allocate memory", "bad_alloc", "bad alloc", "failed to map segment")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error means that memory ran out: libraries say so in errors of their own."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _SAID)

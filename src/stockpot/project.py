@@ -163,8 +163,10 @@ class Project:
             raise Busy(
                 f"Another stockpot is writing to {self.folder}; wait until it is done and try again."
             ) from None
-        except PermissionError as error:
-            raise FolderError(f"{error.filename} cannot be written: make {self.folder} writable.") from None
+        except OSError as error:
+            raise FolderError(
+                f"{self.folder} cannot be written ({error.strerror}): make it writable, or free space."
+            ) from None
         try:
             yield
         finally:
