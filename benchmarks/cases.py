@@ -230,12 +230,16 @@ def ask(address: str, method: str, path: str, body: bytes = b"") -> Any:
         return json.loads(line.getresponse().read())
 
 
-def _work(address: str) -> Any:
-    """Return what the web app does just now: the first event that it tells."""
-    with closing(http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)) as line:
-        line.request("GET", "/api/work")
-        told = next(one for one in line.getresponse() if one.startswith(b"data:"))
-        return json.loads(told.removeprefix(b"data:"))
+def _done(address: str) -> Any:
+    """Wait until the web app does nothing; return what it said of the last thing that it did."""
+    while True:
+        with closing(http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)) as line:
+            line.request("GET", "/api/work")
+            event = next(one for one in line.getresponse() if one.startswith(b"data:"))
+            work = json.loads(event.removeprefix(b"data:"))
+        if not work["running"]:
+            return work
+        time.sleep(0.05)
 
 
 def drive(server: subprocess.Popen[str], folder: Path) -> None:
@@ -248,8 +252,7 @@ def drive(server: subprocess.Popen[str], folder: Path) -> None:
         photo = (folder / "new" / "own.png").read_bytes()
         ask(address, "POST", "/api/collect/photos?label=monocrystalline%20defective&name=own.png", photo)
         state = ask(address, "GET", "/api/review")
-        while "waiting" in state and not _work(address)["error"]:
-            time.sleep(0.05)
+        while "waiting" in state and not _done(address)["error"]:
             state = ask(address, "GET", "/api/review")
         aside = min(file.name for file in disk.class_entries(folder / "source"))
         for key in [one["key"] for one in state.get("photos", []) if one["name"] == aside]:
@@ -260,8 +263,7 @@ def drive(server: subprocess.Popen[str], folder: Path) -> None:
             ask(address, "POST", "/api/finish/notes", json.dumps(told).encode())
         order = {"recipe": "cifar", "name": "again", "changes": {"epochs": 5}}
         ask(address, "POST", "/api/train", json.dumps(order).encode())
-        while server.poll() is None and _work(address)["running"]:
-            time.sleep(0.1)
+        _done(address)
     if server.poll() is None:
         os.killpg(server.pid, signal.SIGINT)
 

@@ -41,9 +41,8 @@ from cases import (
 
 from stockpot import project as disk
 
-TRIES = 8  # of each trouble, at most
 PLENTY = "64m"  # of a disk
-CRASHES = {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGTRAP}
+CRASHES = {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGTRAP, 127}  # 127: of the C library
 YEAR_BACK = "-400d"
 TWO = ("curate", "split", "train", "publish", "collect --from")
 
@@ -65,8 +64,8 @@ class Came:
 class Ground:
     """A bench, and what caches have been seen to hold."""
 
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
+    def __init__(self, bench: Bench, tries: int) -> None:
+        self.bench, self.tries = bench, tries
         self.known: dict[tuple[str, str], bytes] = {}
 
     def poisoned(self, folder: Path) -> list[str]:
@@ -106,9 +105,8 @@ class Ground:
             came.lost += [where + one for one in unsaid(command, code, said)]
         if same:
             came.lost += [where + one for one in problems(folder, photos, before)]
-        finished = results(folder) == undisturbed
         code, said = self.bench.run(command, folder)
-        if code != command.code and not finished:  # `publish` refuses a folder that is complete already
+        if code != command.code and "holds something already" not in said:  # `publish` was done before
             came.lost.append(f"{where}it cannot go on: {said[-500:]}")
         came.lost += [where + one for one in self.poisoned(folder)]
         if same:
@@ -167,7 +165,7 @@ def full_disk(ground: Ground, name: str) -> Came:
         start = used(place)
         ground.bench.run(command, folder)
         needed = used(place) - start
-        for free in np.linspace(0, needed, TRIES, endpoint=False).astype(int).tolist():
+        for free in np.linspace(0, needed, ground.tries, endpoint=False).astype(int).tolist():
             ground.bench.copy(command.needs, "disk/copy")
 
             def do(free: int = free) -> tuple[int, str]:
@@ -189,7 +187,7 @@ def file_limit(ground: Ground, name: str) -> Came:
     ground.bench.run(command, folder)
     now = {name: path.stat().st_size for name, path in files_below(folder).items()}
     sizes = sorted({size for name, size in now.items() if size and there.get(name) != size})
-    for size in [sizes[i] for i in np.linspace(0, len(sizes) - 1, min(TRIES, len(sizes))).astype(int)]:
+    for size in [sizes[i] for i in np.linspace(0, len(sizes) - 1, min(ground.tries, len(sizes))).astype(int)]:
         ground.bench.copy(command.needs, "copy")
         words = ["prlimit", f"--fsize={size - 1}"]
         ground.judge(came, folder, lambda words=words: ground.bench.run(command, folder, words))
@@ -312,7 +310,7 @@ def clock_back(ground: Ground, name: str) -> Came:
     ours = ground.bench.environment
     fake = {"LD_PRELOAD": str(faketime()), "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1"}
     fake |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
-    for when in range(TRIES):
+    for when in range(ground.tries):
         folder = ground.bench.copy(command.needs, "copy")
 
         def do(when: int = when, folder: Path = folder) -> tuple[int, str] | None:
@@ -357,7 +355,7 @@ def two_at_once(ground: Ground, name: str) -> Came:
 def little_memory(ground: Ground, name: str) -> Came:
     """Let a command have little memory: RLIMIT_DATA, from 300 MB on, with which scipy can still be imported."""
     came, command = Came("little memory", name), COMMANDS[name]
-    for megabytes in np.geomspace(300, 2000, TRIES).astype(int).tolist():
+    for megabytes in np.geomspace(300, 2000, ground.tries).astype(int).tolist():
         folder = ground.bench.copy(command.needs, "copy")
         words = ["prlimit", f"--data={megabytes * 2**20}"]
         ground.judge(
@@ -383,13 +381,14 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("troubles", nargs="*", metavar="TROUBLE", help=", ".join(TROUBLES))
     options.add_argument("--commands", nargs="*", default=list(COMMANDS))
+    options.add_argument("--tries", type=int, default=8, help="of each trouble, at most")
     options.add_argument("--json", action="store_true")
     asked = options.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # in a shell's background it would be ignored
     if not asked.json:
         print("| trouble | command | tried | told in a sentence | lost | differ |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder, bench_in(Path(folder)) as bench:
-        ground = Ground(bench)
+        ground = Ground(bench, asked.tries)
         for trouble in asked.troubles or TROUBLES:
             for name in asked.commands:
                 print(told(TROUBLES[trouble](ground, name), asked.json), flush=True)

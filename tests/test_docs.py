@@ -73,6 +73,8 @@ def test_options_in_running_text_exist():
         "--max-restarts",
         "--head",
         "--entrance",
+        "--shutdown-timeout",
+        "--only",
         "--writes",
         "--by",
     }  # other programs'

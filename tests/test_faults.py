@@ -25,7 +25,7 @@ def bench(tmp_path_factory):
 def ground(bench):
     if os.geteuid() or troubles.faketime() is None:
         pytest.skip("small disks need root, another clock the package faketime: run as root, install it")
-    return troubles.Ground(bench)
+    return troubles.Ground(bench, tries=2)
 
 
 @pytest.mark.parametrize("name", cases.COMMANDS)
@@ -55,8 +55,7 @@ def test_disturbed_where_it_renames_it_says_so_and_goes_on(bench, by):
         ("little-memory", "split"),
     ],
 )
-def test_in_trouble_it_says_so_and_loses_nothing(ground, monkeypatch, trouble, name):
+def test_in_trouble_it_says_so_and_loses_nothing(ground, trouble, name):
     """It does its work all the same or says why not; afterwards the same command ends as an undisturbed one."""
-    monkeypatch.setattr(troubles, "TRIES", 2)
     came = troubles.TROUBLES[trouble](ground, name)
     assert came.tried and (came.lost, came.differ) == ([], set())

@@ -17,7 +17,7 @@ import typer
 
 from stockpot import __version__
 from stockpot.display import show_progress
-from stockpot.errors import OUT_OF_MEMORY, StockpotError, WrongUse, is_out_of_memory
+from stockpot.errors import StockpotError, WrongUse, in_words
 from stockpot.photos.photo import describe_refused, short_name
 
 if TYPE_CHECKING:
@@ -32,21 +32,14 @@ class _Commands(typer.core.TyperGroup):
         """Run the command that was asked for."""
         try:
             return super().invoke(ctx)
-        except StockpotError as error:
-            _say(f"Error: {error}")
-            raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
             raise typer.Exit(0) from None
         except Exception as error:
-            if is_out_of_memory(error):
-                _say(f"Error: {OUT_OF_MEMORY}")
-            elif isinstance(error, OSError):
-                name = error.filename or "A file"
-                _say(f"Error: {name} cannot be used ({error.strerror}): free space or rights.")
-            else:
+            if not (said := in_words(error)):
                 raise
-            raise typer.Exit(1) from None
+            _say(f"Error: {said}")
+            raise typer.Exit(getattr(error, "exit_code", 1)) from None
         except KeyboardInterrupt:
             _say("Stopped. What was finished is kept; give the same command again to go on.")
             raise typer.Exit(130) from None
@@ -77,6 +70,7 @@ Workers = Annotated[
     typer.Option(help="With --on: processes.", show_default="one a GPU, else a node or a processor"),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Open = Annotated[bool, typer.Option("--open", help="Open it in the browser.")]
 
 
 def main() -> None:
@@ -126,6 +120,7 @@ def demo(
     recipes: Recipes = None,
     time_budget: TimeBudget = "10m",
     device: Device = "auto",
+    open_it: Open = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -136,7 +131,8 @@ def demo(
     from stockpot.studies import demo as run_demo
 
     chosen, seconds = _names(recipes), _seconds(time_budget)
-    _report_study(run_demo(project, per_class, chosen, seconds, show_progress(quiet), device), as_json)
+    done = run_demo(project, per_class, chosen, seconds, show_progress(quiet), device)
+    _report_study(done, as_json, open_it)
 
 
 @app.command()
@@ -153,6 +149,7 @@ def study(
     device: Device = "auto",
     on: On = None,
     workers: Workers = None,
+    open_it: Open = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -165,7 +162,7 @@ def study(
     chosen, seconds = _names(recipes), _seconds(time_budget)
     with _computing(on, workers, device) as compute:
         done = run_study(project, photos, chosen, seconds, strict, show_progress(quiet), device, compute)
-    _report_study(done, as_json)
+    _report_study(done, as_json, open_it)
 
 
 @contextmanager
@@ -970,7 +967,7 @@ def report(
     language: Annotated[str, typer.Option(help="en or pl.")] = "en",
     author: Annotated[str, typer.Option(help="Whose work it is.", show_default=False)] = "",
     title: Annotated[str, typer.Option(help="Of the report.", show_default="what is classified")] = "",
-    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    open_it: Open = False,
     quiet: Quiet = False,
 ) -> None:
     """Write the report, one self-contained page, and print its path; words of yours come from PROJECT/notes.md.
@@ -982,16 +979,14 @@ def report(
     path = write_report(project, run, show_progress(quiet), language, author, title)
     typer.echo(path)
     if open_it:
-        import webbrowser
-
-        webbrowser.open(path.resolve().as_uri())
+        _open(path.resolve().as_uri())
 
 
 @app.command()
 def web(
     project: Project,
     port: Annotated[int, typer.Option(help="Of the page; 0 takes a free one.")] = 8765,
-    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    open_it: Open = False,
 ) -> None:
     """Open a page on this computer: collect, review, train, ask why, write the report. Ctrl-C ends it.
 
@@ -1002,15 +997,19 @@ def web(
     def ready(address: str) -> None:
         typer.echo(address)
         if open_it:
-            import webbrowser
-
-            webbrowser.open(address)
+            _open(address)
 
     serve(project, port, ready)
 
 
-def _report_study(study: Any, as_json: bool) -> None:
-    """Print what a study left behind."""
+def _open(address: str) -> None:
+    import webbrowser
+
+    webbrowser.open(address)
+
+
+def _report_study(study: Any, as_json: bool, open_it: bool) -> None:
+    """Print what a study left behind, and open its report."""
     value = {
         "run": study.run.name,
         "trained": study.trained,
@@ -1029,6 +1028,8 @@ def _report_study(study: Any, as_json: bool) -> None:
         if not study.trained and not study.left_out:
             typer.echo("nothing to train: unchanged since the last time")
         typer.echo(study.report)
+    if open_it:
+        _open(study.report.resolve().as_uri())
     _name_refused(study.split)
     for name, reason in study.left_out:
         _say(f"left out {name}: {reason}")

@@ -79,10 +79,22 @@ class FolderError(StockpotError):
     """A folder cannot be written: it is read-only, or the disk is full."""
 
 
-OUT_OF_MEMORY = "There is too little memory: close other programs, or learn with a lower --batch-size."
-_SAID = ("can't allocate memory", "Cannot allocate memory", "bad_alloc", "bad alloc", "failed to map segment")
+_NO_MEMORY = (  # how libraries say it in errors of their own
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "bad_alloc",
+    "bad alloc",
+    "failed to map segment",
+    "start new thread",
+)
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means that memory ran out: libraries say so in errors of their own."""
-    return isinstance(error, MemoryError) or any(words in str(error) for words in _SAID)
+def in_words(error: BaseException) -> str:
+    """Return what an error means to whoever meets it, in one line; empty: it is a fault of ours."""
+    if isinstance(error, StockpotError):
+        return str(error)
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+        return "There is too little memory: close other programs, or learn with a lower --batch-size."
+    if isinstance(error, OSError):
+        return f"{error.filename or 'A file'} cannot be used ({error.strerror}): free space or rights."
+    return ""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockpot import project as disk
-from stockpot.errors import ProjectError
+from stockpot.errors import FolderError, ProjectError
 from stockpot.model.engine import Engine
 from stockpot.photos.photo import Photo
 from stockpot.photos.preprocessing import Pixels, Preprocessing, stream_photos
@@ -124,12 +124,15 @@ class _Cache:
 
     def _write(self, name: str, rows: NDArray[Any]) -> None:
         path = self.folder / name
-        path.touch()
-        with path.open("rb+") as file:
-            file.seek(len(self.order) * rows[0].nbytes)
-            file.write(rows.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            path.touch()
+            with path.open("rb+") as file:
+                file.seek(len(self.order) * rows[0].nbytes)
+                file.write(rows.tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise FolderError(f"{path} cannot be written ({error.strerror}): free space or rights.") from None
 
     def read(self, names: list[str]) -> Features:
         """Return the rows of photos, in the order of `names`."""

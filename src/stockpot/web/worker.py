@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from stockpot.errors import OUT_OF_MEMORY, Busy, StockpotError, is_out_of_memory
+from stockpot.errors import Busy, in_words
 from stockpot.learning.runs import Epoch
 
 log = logging.getLogger("stockpot")
@@ -104,13 +104,10 @@ def _carry_out(work: Work, do: Callable[[Work], dict[str, Any]]) -> None:
         work.result = do(work)
     except KeyboardInterrupt:
         work.error = f"{work.title}: stopped before there was anything to keep."
-    except StockpotError as error:
-        work.error = str(error)
     except Exception as error:
-        if is_out_of_memory(error):
-            work.error = OUT_OF_MEMORY
-            return
-        log.exception("%s failed", work.title)
-        work.error = f"{work.title} failed: {type(error).__name__}; the terminal says where."
+        work.error = in_words(error)
+        if not work.error:
+            log.exception("%s failed", work.title)
+            work.error = f"{work.title} failed: {type(error).__name__}; the terminal says where."
     finally:
         work.running = False
