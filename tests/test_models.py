@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from stockpot import project as disk
 from stockpot.errors import ModelError, PhotoError
 from stockpot.explanation.explanation import explain
 from stockpot.learning.models import evaluate, load_model, predict
@@ -88,6 +89,20 @@ def test_a_copied_model_file_needs_neither_its_project_nor_torch(solar, tmp_path
         assert done.stdout.strip() == with_torch
         there = np.load(tmp_path / f"{name}.npz")
         assert np.array_equal(there["logits"], here.logits) and np.array_equal(there["cam"], here.cam)
+
+
+def test_a_project_that_cannot_be_written_predicts_all_the_same(solar, tmp_path, monkeypatch):
+    """A colleague's project may only be read: the graph goes to the user's own cache."""
+    shutil.copytree(solar.project / "photos", tmp_path / "theirs" / "photos")
+    shutil.copytree(solar.run.folder, tmp_path / "theirs" / "runs" / solar.run.name)
+    (tmp_path / "theirs" / "cache").touch()  # no folder can be made here, by root neither
+    monkeypatch.setattr(disk, "user_cache", lambda: tmp_path / "ours")
+    photo = solar.split.validation[0].path
+    (there,), (here,) = predict(tmp_path / "theirs", [photo]), predict(solar.run, [photo])
+    assert there.probabilities == here.probabilities
+    assert [graph.stem for graph in (tmp_path / "ours" / "graphs").iterdir()] == [
+        read_model(solar.run.model_path).key
+    ]
 
 
 def test_a_head_that_does_not_fit_its_backbone_is_refused(solar, tmp_path):

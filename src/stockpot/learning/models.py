@@ -1,12 +1,13 @@
 """Opening what a MODEL argument means, and using it: predict, evaluate."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from stockpot import project as disk
-from stockpot.errors import ModelError, PhotoError
+from stockpot.errors import FolderError, ModelError, PhotoError
 from stockpot.learning.evaluation import Evaluation, evaluate_logits
 from stockpot.learning.runs import Run, find_model
 from stockpot.model.engine import OnnxEngine, load_engine
@@ -62,19 +63,29 @@ def model_engine(
 
 
 def graph_of(model: ModelFile, progress: Progress = silent) -> Path:
-    """Return the ONNX graph of a model's backbone, exported now if it is not cached."""
-    kept, project = read_graph(model.path), project_of(model)
-    graph = (project.graphs if project else disk.user_cache() / "graphs") / f"{model.key}.onnx"
-    if kept and not project:  # others' models share that folder, and a file may say that it is another one
-        graph = graph.with_stem(f"{model.key}-{fingerprint(kept)[:12]}")
-    if kept and not graph.exists():
-        disk.write_bytes(graph, kept)
-    elif not graph.exists():
-        from stockpot.backbones.backbone import read_model_backbone
-        from stockpot.backbones.graph import ensure_graph
+    """Return the ONNX graph of a model's backbone, exported now if it is not cached.
 
-        ensure_graph(graph.parent, model.key, lambda: read_model_backbone(model), progress)
-    return graph
+    It is kept in the project; in the user's own cache where there is none, or where that cannot be written.
+    """
+    if project := project_of(model):
+        with suppress(FolderError):
+            return _ensure_graph(model, project.graphs / f"{model.key}.onnx", progress)
+    # others' models share that folder, and a file may say that it is another one
+    kept = read_graph(model.path)
+    name = f"{model.key}-{fingerprint(kept)[:12]}" if kept else model.key
+    return _ensure_graph(model, disk.user_cache() / "graphs" / f"{name}.onnx", progress)
+
+
+def _ensure_graph(model: ModelFile, graph: Path, progress: Progress) -> Path:
+    if graph.exists():
+        return graph
+    if kept := read_graph(model.path):
+        disk.write_bytes(graph, kept)
+        return graph
+    from stockpot.backbones.backbone import read_model_backbone
+    from stockpot.backbones.graph import ensure_graph
+
+    return ensure_graph(graph.parent, model.key, lambda: read_model_backbone(model), progress)
 
 
 def project_of(model: ModelFile) -> disk.Project | None:
