@@ -106,7 +106,10 @@ class Ground:
         if same:
             came.lost += [where + one for one in problems(folder, photos, before)]
         code, said = self.bench.run(command, folder)
-        if code != command.code and "holds something already" not in said:  # `publish` was done before
+        came.lost += [where + one for one in unsaid(command, code, said)]
+        if (
+            same and code != command.code and "holds something already" not in said
+        ):  # `publish` was done before
             came.lost.append(f"{where}it cannot go on: {said[-500:]}")
         came.lost += [where + one for one in self.poisoned(folder)]
         if same:
