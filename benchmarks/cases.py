@@ -59,8 +59,10 @@ class Bench:
         """Return a fresh copy of a state."""
         state, copy = self.folder / "states" / needs, self.folder / name
         if not state.exists():
-            state.mkdir()
-            STATES[needs](state, self)
+            making = state.with_name(f"{needs}, not complete")
+            making.mkdir()
+            STATES[needs](making, self)
+            making.rename(state)
         shutil.rmtree(copy, ignore_errors=True)
         return Path(shutil.copytree(state, copy))
 
@@ -235,7 +237,7 @@ def _done(address: str) -> Any:
     while True:
         with closing(http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)) as line:
             line.request("GET", "/api/work")
-            event = next(one for one in line.getresponse() if one.startswith(b"data:"))
+            event = next((one for one in line.getresponse() if one.startswith(b"data:")), b"data:{}")
             work = json.loads(event.removeprefix(b"data:"))
         if not work["running"]:
             return work

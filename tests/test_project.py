@@ -143,7 +143,7 @@ def test_a_lock_that_cannot_be_made_is_said(tmp_path):
     project = create_project(tmp_path / "project")
     (project.folder / ".lock").mkdir()
     with (
-        pytest.raises(FolderError, match=r"project cannot be written \(Is a directory\): make it writable"),
+        pytest.raises(FolderError, match=r"\.lock cannot be used \(Is a directory\): look at it"),
         project.writing(),
     ):
         pass

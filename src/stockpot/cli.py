@@ -17,7 +17,7 @@ import typer
 
 from stockpot import __version__
 from stockpot.display import show_progress
-from stockpot.errors import StockpotError, WrongUse, in_words
+from stockpot.errors import StockpotError, WrongUse, sentence_of
 from stockpot.photos.photo import describe_refused, short_name
 
 if TYPE_CHECKING:
@@ -36,9 +36,11 @@ class _Commands(typer.core.TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
             raise typer.Exit(0) from None
         except Exception as error:
-            if not (said := in_words(error)):
+            if not (said := sentence_of(error)):
                 raise
             _say(f"Error: {said}")
+            if not isinstance(error, StockpotError):
+                logging.getLogger("stockpot").info("Where it happened:", exc_info=error)
             raise typer.Exit(getattr(error, "exit_code", 1)) from None
         except KeyboardInterrupt:
             _say("Stopped. What was finished is kept; give the same command again to go on.")

@@ -18,6 +18,8 @@
     └── FolderError               a folder cannot be written (read-only, full disk)
 """
 
+import errno
+
 
 class StockpotError(Exception):
     """Base of every error raised on purpose; its text is one line with a remedy."""
@@ -79,22 +81,35 @@ class FolderError(StockpotError):
     """A folder cannot be written: it is read-only, or the disk is full."""
 
 
-_NO_MEMORY = (  # how libraries say it in errors of their own
-    "can't allocate memory",
-    "Cannot allocate memory",
-    "bad_alloc",
-    "bad alloc",
-    "failed to map segment",
-    "start new thread",
-)
+_REMEDIES = {
+    errno.ENOSPC: "free space",
+    errno.EDQUOT: "free space",
+    errno.EFBIG: "files may not be so large here",
+    errno.EACCES: "check rights",
+    errno.EPERM: "check rights",
+    errno.EROFS: "nothing can be written there",
+}
+_NO_MEMORY = ("allocate memory", "bad_alloc", "bad alloc", "failed to map segment", "start new thread")
 
 
-def in_words(error: BaseException) -> str:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory ran out: libraries say so in errors of their own."""
+    said = str(error)
+    return isinstance(error, MemoryError) or (
+        any(words in said for words in _NO_MEMORY) and "not permitted" not in said
+    )
+
+
+def sentence_of(error: BaseException) -> str:
     """Return what an error means to whoever meets it, in one line; empty: it is a fault of ours."""
     if isinstance(error, StockpotError):
         return str(error)
-    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
-        return "There is too little memory: close other programs, or learn with a lower --batch-size."
-    if isinstance(error, OSError):
-        return f"{error.filename or 'A file'} cannot be used ({error.strerror}): free space or rights."
+    if is_out_of_memory(error):
+        said = (str(error).splitlines() or [""])[-1][:100]
+        return (
+            f"There is too little memory{f' ({said})' if said else ''}: close other programs and try again."
+        )
+    if isinstance(error, OSError) and (error.errno in _REMEDIES or (error.filename and error.strerror)):
+        remedy = _REMEDIES.get(error.errno or 0, "look at it and try again")
+        return f"{error.filename or 'A file'} cannot be used ({error.strerror}): {remedy}."
     return ""

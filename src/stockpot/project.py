@@ -22,7 +22,7 @@ from typing import Any
 import filelock
 import platformdirs
 
-from stockpot.errors import Busy, FolderError, ProjectError, WrongUse
+from stockpot.errors import Busy, FolderError, ProjectError, WrongUse, sentence_of
 from stockpot.shapes import Misshapen, checked
 
 MOST_BYTES = 256 * 2**20  # of a photo's file
@@ -164,9 +164,7 @@ class Project:
                 f"Another stockpot is writing to {self.folder}; wait until it is done and try again."
             ) from None
         except OSError as error:
-            raise FolderError(
-                f"{self.folder} cannot be written ({error.strerror}): make it writable, or free space."
-            ) from None
+            raise FolderError(sentence_of(error) or f"{self.folder} cannot be locked ({error}).") from None
         try:
             yield
         finally:
@@ -400,6 +398,15 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(
         path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
     )
+
+
+def can_write(folder: Path) -> bool:
+    """Tell whether files can be made in a folder, which is made if it is not there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
 
 
 class NoFile(OSError):

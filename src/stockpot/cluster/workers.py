@@ -59,6 +59,11 @@ def cluster(address: str = "") -> Iterator[None]:
     try:
         yield
     except (ray.exceptions.RayError, ConnectionError) as error:
+        said = ray.exceptions  # these say more than that it is gone
+        if isinstance(
+            error, said.RayTaskError | said.ObjectStoreFullError | said.OutOfDiskError | BrokenPipeError
+        ):
+            raise
         raise WorkersLost(f"The cluster was lost ({reason_of(error)}): the same command goes on.") from None
     finally:
         ray._private.worker._worker_logs_enabled = shown

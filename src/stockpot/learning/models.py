@@ -1,13 +1,12 @@
 """Opening what a MODEL argument means, and using it: predict, evaluate."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from stockpot import project as disk
-from stockpot.errors import FolderError, ModelError, PhotoError
+from stockpot.errors import ModelError, PhotoError
 from stockpot.learning.evaluation import Evaluation, evaluate_logits
 from stockpot.learning.runs import Run, find_model
 from stockpot.model.engine import OnnxEngine, load_engine
@@ -67,25 +66,24 @@ def graph_of(model: ModelFile, progress: Progress = silent) -> Path:
 
     It is kept in the project; in the user's own cache where there is none, or where that cannot be written.
     """
-    if project := project_of(model):
-        with suppress(FolderError):
-            return _ensure_graph(model, project.graphs / f"{model.key}.onnx", progress)
-    # others' models share that folder, and a file may say that it is another one
+    project = project_of(model)
+    if project and (graph := project.graphs / f"{model.key}.onnx").exists():
+        return graph
     kept = read_graph(model.path)
+    # others' models share that folder, and a file may say that it is another one
     name = f"{model.key}-{fingerprint(kept)[:12]}" if kept else model.key
-    return _ensure_graph(model, disk.user_cache() / "graphs" / f"{name}.onnx", progress)
-
-
-def _ensure_graph(model: ModelFile, graph: Path, progress: Progress) -> Path:
+    graph = disk.user_cache() / "graphs" / f"{name}.onnx"
     if graph.exists():
         return graph
-    if kept := read_graph(model.path):
+    if project and disk.can_write(project.graphs):
+        graph = project.graphs / f"{model.key}.onnx"
+    if kept:
         disk.write_bytes(graph, kept)
         return graph
     from stockpot.backbones.backbone import read_model_backbone
     from stockpot.backbones.graph import ensure_graph
 
-    return ensure_graph(graph.parent, model.key, lambda: read_model_backbone(model), progress)
+    return ensure_graph(graph.parent, graph.stem, lambda: read_model_backbone(model), progress)
 
 
 def project_of(model: ModelFile) -> disk.Project | None:

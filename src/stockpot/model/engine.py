@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stockpot.errors import ModelError, WrongUse
+from stockpot.errors import ModelError, WrongUse, is_out_of_memory
 
 BATCH_SIZE = 4  # results do not depend on it, nor does the speed; 8 needs 200 MB more
 
@@ -77,6 +77,8 @@ def load_engine(graph: Path | bytes, threads: int | None = None, device: str = "
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=providers)
     except Exception as error:  # noqa: BLE001 - onnxruntime raises its own classes, all of them here
+        if is_out_of_memory(error):
+            raise MemoryError(str(error)) from None
         name = graph if isinstance(graph, Path) else "The graph"
         raise ModelError(f"{name} cannot be loaded ({str(error).splitlines()[0]}): delete it.") from None
     if session.get_providers()[0] != providers[0]:

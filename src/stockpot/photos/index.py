@@ -15,7 +15,7 @@ from stockpot import project as disk
 from stockpot.errors import FolderError, PhotoError, ProjectError, UnreadablePhoto
 from stockpot.photos.duplicates import SIGNATURE_BYTES, Pair, near_duplicates, signature
 from stockpot.photos.photo import Photo, Refused, fingerprint
-from stockpot.photos.pixels import NEEDS_HEIC, can_read_heic, decode
+from stockpot.photos.pixels import NEEDS_HEIC, NEEDS_MEMORY, can_read_heic, decode
 from stockpot.progress import Progress, silent
 from stockpot.shapes import Misshapen, checked
 
@@ -135,6 +135,8 @@ def _is_known(entry: Any, stamp: Entry) -> bool:
     except ValueError:
         return False
     if not signed or any(entry[name] != value for name, value in stamp.items()):
+        return False
+    if entry.get("refused") == NEEDS_MEMORY:  # there may be more the next time
         return False
     return entry.get("refused") != NEEDS_HEIC or not can_read_heic()
 

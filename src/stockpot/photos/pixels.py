@@ -13,6 +13,7 @@ from stockpot.photos.photo import Photo, fingerprint
 from stockpot.project import MOST_BYTES, read_bytes
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP")  # MPO comes with JPEG
+NEEDS_MEMORY = "needs more memory than there is"
 NEEDS_HEIC = "is a HEIC photo: pip install 'stockpot[heic]'"
 MAX_PIXELS = 120_000_000  # more than the largest phone cameras; a decompression bomb has more
 
@@ -93,7 +94,7 @@ def decode(data: bytes, at_least: int = 0, most: int = MAX_PIXELS) -> Image.Imag
     except UnreadablePhoto:
         raise
     except MemoryError:
-        raise UnreadablePhoto("needs more memory than there is") from None
+        raise UnreadablePhoto(NEEDS_MEMORY) from None
     except Exception as error:  # noqa: BLE001 - decoders raise whatever they like on damaged files
         raise UnreadablePhoto(f"is damaged ({error})") from None
 

@@ -117,7 +117,8 @@ def stream_photos(photos: Iterable[Photo], preprocessing: Preprocessing) -> Iter
     for photo, pixels in stream_read(photos, read):
         if isinstance(pixels, UnreadablePhoto):
             raise UnreadablePhoto(
-                f"{photo.path} {pixels}: it changed during the work; run the command again."
+                f"{photo.path} {pixels}: it changed during the work; run the command again, and if that does not "
+                f"help, after stockpot clean."
             )
         yield pixels
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from stockpot.errors import Busy, in_words
+from stockpot.errors import Busy, StockpotError, sentence_of
 from stockpot.learning.runs import Epoch
 
 log = logging.getLogger("stockpot")
@@ -105,8 +105,10 @@ def _carry_out(work: Work, do: Callable[[Work], dict[str, Any]]) -> None:
     except KeyboardInterrupt:
         work.error = f"{work.title}: stopped before there was anything to keep."
     except Exception as error:
-        work.error = in_words(error)
-        if not work.error:
+        work.error = sentence_of(error)
+        if work.error and not isinstance(error, StockpotError):
+            log.info("%s failed", work.title, exc_info=True)
+        elif not work.error:
             log.exception("%s failed", work.title)
             work.error = f"{work.title} failed: {type(error).__name__}; the terminal says where."
     finally:
