@@ -74,6 +74,7 @@ def test_options_in_running_text_exist():
         "--max-restarts",
         "--head",
         "--entrance",
+        "--tries",
         "--shutdown-timeout",
         "--only",
         "--writes",
