@@ -232,7 +232,7 @@ def test_a_photo_that_changed_meanwhile_is_named(planted, tmp_path):
     split = look_at_split(project.folder)
     split.validation[0].path.write_bytes(b"")
     run = replace(planted.run, folder=project.runs / planted.run.name)
-    with pytest.raises(UnreadablePhoto, match="it changed while it was read"):
+    with pytest.raises(UnreadablePhoto, match="it changed during the work"):
         look_for_shortcuts(project, run, split)
 
 
