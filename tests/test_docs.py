@@ -73,6 +73,7 @@ def test_options_in_running_text_exist():
         "--no-python",
         "--max-restarts",
         "--head",
+        "--commands",
         "--entrance",
         "--tries",
         "--shutdown-timeout",
