@@ -84,10 +84,10 @@ class FolderError(StockpotError):
 _REMEDIES = {
     errno.ENOSPC: "free space",
     errno.EDQUOT: "free space",
-    errno.EFBIG: "files may not be so large here",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
     errno.EACCES: "check rights",
     errno.EPERM: "check rights",
-    errno.EROFS: "nothing can be written there",
+    errno.EROFS: "choose a place that can be written",
 }
 _NO_MEMORY = ("allocate memory", "bad_alloc", "bad alloc", "failed to map segment", "start new thread")
 
